@@ -1,0 +1,339 @@
+"""Labels become coefficients: weighted rows, streamed normal equations, and a ridge chosen by its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import inf, log, sqrt
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg.blas import dsyrk
+from scipy.linalg.lapack import dpocon, dpotrf, dpotrs, dtrtri
+from scipy.optimize import minimize_scalar
+
+from mlipbench.ace.basis import Basis, functions
+from mlipbench.ace.kernels import design, pair_tables, product_tables
+from mlipbench.ace.neighbours import neighbours
+from mlipbench.ace.potential import LinearAce, species_of
+from mlipbench.core.model import Float, Int, Progress
+from mlipbench.errors import BadInput
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+_CHUNK_BYTES = 64 * 2**20
+# Normal equations square the condition number: with a reciprocal condition number below this, or a residual below this
+# share of the labels' squares, the evidence is round-off, and its maximum would run away with it.
+_SMALLEST_CONDITION = 2e-16
+_SMALLEST_RESIDUAL = 1e-13
+_DECADES = (-17.0, 1.0)  # of the ridge relative to the trace
+_OFFSET_DEGREE = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Labelled:
+    """One frame and what is known of it.
+
+    Attributes:
+        frame: structure.
+        energy: eV.
+        forces: shape (n_atoms, 3), eV/Å.
+        stress: shape (3, 3), eV/Å^3, positive under tension; None for none.
+    """
+
+    frame: Atoms
+    energy: float
+    forces: Float
+    stress: Float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """How much each kind of row counts; the rows are N^-1/2 (E - baseline), each force component, N^-1/2 V σ.
+
+    Attributes:
+        energy: of energies in eV per √atom.
+        forces: of force components in eV/Å.
+        stress: of the six virial components in eV per √atom.
+    """
+
+    energy: float = 10.0
+    forces: float = 1.0
+    stress: float = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class NormalEquations:
+    """XᵀX, Xᵀy and yᵀy of rows that came in pieces.
+
+    Attributes:
+        matrix: shape (n_columns, n_columns), Fortran order; only the lower triangle is filled.
+        vector: shape (n_columns,).
+        square: yᵀy.
+        n_rows: rows added.
+    """
+
+    n_columns: int
+    matrix: Float = field(init=False)
+    vector: Float = field(init=False)
+    square: float = 0.0
+    n_rows: int = 0
+
+    def __post_init__(self) -> None:
+        """Start at zero."""
+        self.matrix = np.zeros((self.n_columns, self.n_columns), order="F")
+        self.vector = np.zeros(self.n_columns)
+
+    def add(self, rows: Float, labels: Float) -> None:
+        """Add rows, shape (n, n_columns), C order, and their labels, shape (n,)."""
+        self.matrix = dsyrk(1.0, rows.T, beta=1.0, c=self.matrix, trans=0, lower=1, overwrite_c=1)
+        self.vector += rows.T @ labels
+        self.square += float(labels @ labels)
+        self.n_rows += len(labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ridge:
+    """The most probable coefficients, and how sure the data are.
+
+    Attributes:
+        coefficients: shape (n_columns,).
+        ridge: prior precision over noise precision.
+        sigma: noise of a weighted row.
+        effective_parameters: how many coefficients the data decide.
+    """
+
+    coefficients: Float
+    ridge: float
+    sigma: float
+    effective_parameters: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fit:
+    """A fitted potential and what the fit knew.
+
+    Attributes:
+        potential: the model.
+        solution: of the ridge regression.
+        n_rows: energies, force components and stress components.
+        n_columns: coefficients.
+    """
+
+    potential: LinearAce
+    solution: Ridge
+    n_rows: int
+    n_columns: int
+
+
+def average_e0(counts: Int, energies_eV: Float) -> tuple[Float, int]:
+    """Return the E0s of least norm among those that fit the energies best, and the rank of the compositions.
+
+    Args:
+        counts: shape (n_frames, n_elements), atoms of each element.
+        energies_eV: shape (n_frames,).
+
+    >>> e0, rank = average_e0(np.array([[2, 1], [4, 2]]), np.array([-5.0, -10.0]))
+    >>> e0.round(6).tolist(), rank
+    ([-2.0, -1.0], 1)
+    """
+    e0, _, rank, _ = np.linalg.lstsq(counts.astype(np.float64), energies_eV, rcond=None)
+    return np.asarray(e0, dtype=np.float64), int(rank)
+
+
+def fit(
+    basis: Basis,
+    data: Sequence[Labelled],
+    *,
+    e0_eV: Float,
+    free_offsets: bool,
+    wall_reach_A: Float,
+    weights: Weights,
+    prior_exponent: float,
+    progress: Progress,
+) -> Fit:
+    """Fit all coefficients at once; memory grows with the columns and the largest frame, not with the number of frames.
+
+    Args:
+        basis: the functions.
+        data: labelled frames.
+        e0_eV: shape (n_elements,), taken off the energies first.
+        free_offsets: whether one more coefficient per element may correct `e0_eV`.
+        wall_reach_A: shape (n_elements, n_elements), reach of the repulsion, which is taken off all labels.
+        weights: of the rows.
+        prior_exponent: the prior variance of a coefficient falls as (degree + 1)^-prior_exponent.
+        progress: called after each piece.
+
+    Raises:
+        BadInput: there are no frames, or a label is not finite.
+        ModelFailure: two atoms of a frame lie on top of each other.
+        NotApplicable: a frame holds an element outside the basis.
+    """
+    n_elements, n_functions = len(basis.numbers), functions(basis).n_functions
+    baseline = LinearAce(
+        basis=basis, e0_eV=e0_eV, weights=np.zeros((n_elements, n_functions)), wall_reach_A=wall_reach_A
+    )
+    equations = NormalEquations(n_elements * (n_functions + int(free_offsets)))
+    _stream(equations, baseline, data, weights, free_offsets=free_offsets, progress=progress)
+    degree = np.tile(functions(basis).degree, n_elements)
+    if free_offsets:
+        degree = np.append(degree, np.full(n_elements, _OFFSET_DEGREE))
+    progress(len(data), len(data), f"solving for {equations.n_columns} coefficients")
+    solution = solve(equations, degree**prior_exponent)
+    many = n_elements * n_functions
+    offsets = solution.coefficients[many:] if free_offsets else np.zeros(n_elements)
+    potential = LinearAce(
+        basis=basis,
+        e0_eV=e0_eV + offsets,
+        weights=solution.coefficients[:many].reshape(n_elements, n_functions),
+        wall_reach_A=wall_reach_A,
+    )
+    return Fit(potential=potential, solution=solution, n_rows=equations.n_rows, n_columns=equations.n_columns)
+
+
+def solve(equations: NormalEquations, precision: Float) -> Ridge:
+    """Return the ridge solution whose ridge has the largest evidence.
+
+    With prior c ~ N(0, s²/(ridge · precision)) and noise N(0, s²), s² integrates to its best value
+    R/n, R = yᵀy - bᵀ(H + ridge)⁻¹b, and -2 log evidence = log det(H + ridge) - k log ridge + n log(R/n) + constant,
+    a function of the ridge alone; H and b are scaled so that the prior is round.
+
+    Args:
+        equations: what the rows summed to.
+        precision: shape (n_columns,), relative prior precision of each coefficient, positive.
+
+    Raises:
+        BadInput: there are no rows, or a label is not finite.
+
+    Source: MacKay, Neural Comput. 4, 415 (1992).
+    """
+    if not equations.n_rows:
+        raise BadInput("the ACE fit has no rows: give it labelled frames, and a weight that is not zero")
+    if not (np.isfinite(equations.square) and np.isfinite(equations.vector).all()):
+        raise BadInput("the ACE fit met a label or a position that is not finite")
+    scale = precision**-0.5
+    matrix = np.asfortranarray(equations.matrix * scale[:, None] * scale[None, :])
+    vector = equations.vector * scale
+    trace, count = float(matrix.trace()), len(vector)
+    if trace <= 0.0 or equations.square <= 0.0:
+        return Ridge(coefficients=np.zeros(count), ridge=1.0, sigma=0.0, effective_parameters=0.0)
+
+    def misfit(exponent: float) -> float:
+        ridge = trace * 10.0**exponent
+        factor = _cholesky(matrix, ridge)
+        if factor is None:
+            return inf
+        left = equations.square - float(vector @ dpotrs(factor, vector, lower=1)[0])
+        residual = max(left, _SMALLEST_RESIDUAL * equations.square)
+        spread = 2.0 * float(np.log(factor.diagonal()).sum()) - count * log(ridge)
+        return spread + equations.n_rows * log(residual / equations.n_rows)
+
+    best = 10.0 ** _minimise(misfit, *_DECADES) * trace
+    return _solution(equations, matrix, vector, scale, best)
+
+
+def _solution(equations: NormalEquations, matrix: Float, vector: Float, scale: Float, ridge: float) -> Ridge:
+    """Return the coefficients at one ridge, with one step of refinement."""
+    factor = _cholesky(matrix, ridge)
+    if factor is None:
+        raise BadInput(f"the ACE fit's normal equations are singular at a ridge of {ridge:.1e}; give more frames")
+    symmetric = np.tril(matrix) + np.tril(matrix, -1).T
+    found = dpotrs(factor, vector, lower=1)[0]
+    found = found + dpotrs(factor, vector - symmetric @ found - ridge * found, lower=1)[0]
+    residual = max(equations.square - float(vector @ found), _SMALLEST_RESIDUAL * equations.square)
+    inverse = np.tril(dtrtri(factor, lower=1)[0])
+    return Ridge(
+        coefficients=scale * found,
+        ridge=ridge,
+        sigma=sqrt(residual / equations.n_rows),
+        effective_parameters=float(np.clip(len(vector) - ridge * np.square(inverse).sum(), 0.0, len(vector))),
+    )
+
+
+def _cholesky(matrix: Float, ridge: float) -> Float | None:
+    """Return the lower factor of matrix + ridge, or None when it is singular to round-off.
+
+    What round-off can do to a Cholesky factor is decided by the condition after scaling the diagonal to one.
+    """
+    shifted = matrix.copy(order="F")
+    shifted[np.diag_indices_from(shifted)] += ridge
+    factor, info = dpotrf(shifted, lower=1, clean=0, overwrite_a=1)
+    if info:
+        return None
+    size = np.sqrt(matrix.diagonal() + ridge)
+    reciprocal, _ = dpocon(factor / size[:, None], float(len(size)), uplo="L")
+    return factor if reciprocal > _SMALLEST_CONDITION else None
+
+
+def _minimise(function: Callable[[float], float], low: float, high: float) -> float:
+    """Return the lowest point of a function: a coarse scan, then Brent's search beside the best point."""
+    points = np.linspace(low, high, 8)
+    values = [function(float(point)) for point in points]
+    best = int(np.argmin(values))
+    bounds = (float(points[max(best - 1, 0)]), float(points[min(best + 1, len(points) - 1)]))
+    found = minimize_scalar(function, bounds=bounds, method="bounded", options={"xatol": 0.05, "maxiter": 12})
+    return float(found.x) if found.fun <= values[best] else float(points[best])
+
+
+def _stream(
+    equations: NormalEquations,
+    baseline: LinearAce,
+    data: Sequence[Labelled],
+    weights: Weights,
+    *,
+    free_offsets: bool,
+    progress: Progress,
+) -> None:
+    """Add the rows of all frames, as many at a time as fit in a chunk."""
+    if not data:
+        raise BadInput("the ACE fit has no frames")
+    sizes = [_n_rows(labelled) for labelled in data]
+    room = max(*sizes, _CHUNK_BYTES // (8 * equations.n_columns), 1)
+    rows, labels = np.zeros((room, equations.n_columns)), np.zeros(room)
+    used = 0
+    for done, (labelled, size) in enumerate(zip(data, sizes, strict=True)):
+        if used + size > room:
+            equations.add(rows[:used], labels[:used])
+            progress(done, len(data), f"{equations.n_rows} rows")
+            rows[:used] = 0.0
+            used = 0
+        piece = slice(used, used + size)
+        _fill(rows[piece], labels[piece], baseline, labelled, weights, free_offsets=free_offsets)
+        used += size
+    equations.add(rows[:used], labels[:used])
+    progress(len(data), len(data), f"{equations.n_rows} rows")
+
+
+def _n_rows(labelled: Labelled) -> int:
+    return 1 + 3 * len(labelled.frame) + (6 if labelled.stress is not None else 0)
+
+
+def _fill(
+    rows: Float, labels: Float, baseline: LinearAce, labelled: Labelled, weights: Weights, *, free_offsets: bool
+) -> None:
+    """Fill the weighted rows and labels of one frame; the rows are zero before."""
+    frame, basis = labelled.frame, baseline.basis
+    n = len(frame)
+    if not n:
+        return
+    pairs = neighbours(frame, basis.cutoff_A)
+    species = species_of(frame, basis.numbers)
+    virial = rows[1 + 3 * n :] if labelled.stress is not None else np.zeros((6, rows.shape[1]))
+    design(
+        pair_tables(basis), product_tables(basis), pairs.start, pairs.index, pairs.vector, species,
+        rows[0], rows[1 : 1 + 3 * n], virial,
+    )  # fmt: skip
+    if free_offsets:
+        rows[0, -len(basis.numbers) :] = np.bincount(species, minlength=len(basis.numbers))
+    known = baseline.evaluate(frame, pairs)
+    labels[0] = labelled.energy - known.energy
+    labels[1 : 1 + 3 * n] = (labelled.forces - known.forces).reshape(-1)
+    factors = np.full(len(labels), weights.forces)
+    factors[0] = weights.energy / sqrt(n)
+    if labelled.stress is not None:
+        left = labelled.stress * frame.get_volume() - known.virial
+        labels[1 + 3 * n :] = left[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+        factors[1 + 3 * n :] = weights.stress / sqrt(n)
+    rows *= factors[:, None]
+    labels *= factors

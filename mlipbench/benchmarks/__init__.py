@@ -1,0 +1,43 @@
+"""One file is one benchmark; this table is all that names them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+from mlipbench.core.benchmark import About, Benchmark
+from mlipbench.errors import unknown
+
+# name → "module:Class"; the class is a frozen dataclass that keeps the contract of `core.benchmark.Benchmark`.
+TABLE: Final = {
+    "energy_force_stress": "mlipbench.benchmarks.energy_force_stress:EnergyForceStress",
+    "rigid_body_forces": "mlipbench.benchmarks.rigid_body_forces:RigidBodyForces",
+    "intra_inter": "mlipbench.benchmarks.intra_inter:IntraInter",
+    "symmetry": "mlipbench.benchmarks.symmetry:Symmetry",
+    "speed": "mlipbench.benchmarks.speed:Speed",
+}
+
+
+def benchmark(name: str) -> type[Benchmark]:
+    """Return the class of a benchmark; its fields are the parameters a suite may set.
+
+    Raises:
+        BadInput: there is no benchmark of this name.
+
+    >>> benchmark("speed").about.grade
+    'cost'
+    """
+    if name not in TABLE:
+        raise unknown("benchmark", name, TABLE)
+    module, class_name = TABLE[name].split(":")
+    found: type[Benchmark] = getattr(import_module(module), class_name)
+    return found
+
+
+def about(name: str) -> About:
+    """Return what a benchmark measures, and how to cite it.
+
+    Raises:
+        BadInput: there is no benchmark of this name.
+    """
+    return benchmark(name).about

@@ -1,0 +1,1 @@
+"""The nouns: frozen, small, no input or output."""

@@ -1,0 +1,55 @@
+"""From per-item numbers to a metric value with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mlipbench.core.metric import Metric, MetricValue, Samples
+from mlipbench.core.model import Float
+from mlipbench.physics.statistics import QUANTILES, estimate, sum_by_unit
+
+
+def measure(metric: Metric, rows: Float, units: Sequence[str], reducer: str, *, part: str = "") -> MetricValue:
+    """Reduce rows to a value with its interval over the units they belong to.
+
+    Args:
+        metric: what it is.
+        rows: shape (n_rows, k), in the metric's unit, as the reducer wants them (see `physics.statistics`).
+        units: length n_rows, name of the independent unit of each row, such as its trajectory.
+        reducer: a name in `physics.statistics.REDUCERS`.
+        part: what the value covers; empty for everything.
+
+    Returns:
+        The value; rows that a reducer adds up are kept as one row per unit.
+    """
+    names, unit = np.unique(np.asarray(units), return_inverse=True)
+    unit = unit.astype(np.int64)
+    if reducer not in QUANTILES:
+        rows, unit = sum_by_unit(rows, unit, n_units=len(names)), np.arange(len(names))
+    order = np.argsort(unit, kind="stable")
+    rows, unit = rows[order], unit[order]
+    found = estimate(rows, unit, reducer)
+    return MetricValue(
+        metric=metric.name, part=part, value=found.value, stderr=found.stderr, low=found.low, high=found.high,
+        n=found.n_units, samples=Samples(units=tuple(names.tolist()), unit_of_row=unit, rows=rows, reducer=reducer),
+    )  # fmt: skip
+
+
+def squares(errors: Float) -> Float:
+    """Return columns (sum of squares, count) per item for "root_mean"; errors: shape (n_items, ...)."""
+    flat = errors.reshape(len(errors), -1)
+    return np.column_stack([(flat**2).sum(axis=1), np.full(len(flat), float(flat.shape[1]))])
+
+
+def magnitudes(errors: Float) -> Float:
+    """Return columns (sum of absolute values, count) per item for "mean"; errors: shape (n_items, ...)."""
+    flat = np.abs(errors.reshape(len(errors), -1))
+    return np.column_stack([flat.sum(axis=1), np.full(len(flat), float(flat.shape[1]))])
+
+
+def relative_squares(errors: Float, reference: Float) -> Float:
+    """Return the columns of "relative_root_mean" per item; both of shape (n_items, ...)."""
+    flat = reference.reshape(len(reference), -1)
+    return np.column_stack([squares(errors), flat.sum(axis=1), (flat**2).sum(axis=1)])

@@ -1,0 +1,104 @@
+"""What is a measured number, and what was it made of?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mlipbench.core.model import Float, Int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """The definition of a number.
+
+    Attributes:
+        name: as in "force_rmse"; aggregation is part of it.
+        title: for a table's head, as in "Force RMSE".
+        unit: as in "meV/Å"; empty for a pure number.
+        better: which way is better.
+        good: value with score 1, on a fixed scale.
+        bad: value with score 0.
+        says: the aggregation spelled out, and what the interval was taken over.
+        headline: does it stand in the leaderboard's first table?
+        log_scale: is the way from good to bad taken in its logarithm? For numbers that span decades.
+    """
+
+    name: str
+    title: str
+    unit: str
+    better: Literal["lower", "higher"]
+    good: float
+    bad: float
+    says: str
+    headline: bool = False
+    log_scale: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """What a value was made of, unit by unit, so that a report can resample it and pair two models.
+
+    Attributes:
+        units: name of each independent unit, such as a trajectory.
+        unit_of_row: shape (n_rows,), which unit a row belongs to, in ascending order.
+        rows: shape (n_rows, k): sums and counts (one row a unit) or raw values (many rows a unit).
+        reducer: name of the function that turns all rows into the value, a key of `physics.statistics.REDUCERS`.
+    """
+
+    units: tuple[str, ...]
+    unit_of_row: Int
+    rows: Float
+    reducer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricValue:
+    """A finite number with its interval.
+
+    Attributes:
+        metric: name of the `Metric`.
+        part: what it covers, as in "element=H" or "config_type=liquid_6"; empty for everything.
+        value: finite, in the metric's unit.
+        stderr: standard error in the metric's unit; None when there are fewer than two units.
+        low: lower end of the 95 % interval; None likewise.
+        high: upper end; None likewise.
+        n: independent units.
+        samples: what it was made of; None when there is nothing to resample.
+
+    Raises:
+        ValueError: a number is not finite: a benchmark raises `NotApplicable` instead of making one up.
+    """
+
+    metric: str
+    part: str = ""
+    value: float
+    stderr: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int
+    samples: Samples | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a number that is not finite."""
+        for name in ("value", "stderr", "low", "high"):
+            number = getattr(self, name)
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"{self.metric} {self.part}: {name} = {number} is not finite")
+
+
+def score(metric: Metric, value: float) -> float:
+    """Return how good a value is on the metric's fixed scale: 1 at `good`, 0 at `bad`, clipped between.
+
+    >>> rmse = Metric(name="m", title="M", unit="", better="lower", good=10.0, bad=110.0, says="")
+    >>> score(rmse, 60.0), score(rmse, 5.0), score(rmse, 500.0)
+    (0.5, 1.0, 0.0)
+    """
+    good, bad = metric.good, metric.bad
+    if metric.log_scale:
+        floor = 1e-300
+        value, good, bad = (math.log(max(x, floor)) for x in (value, good, bad))
+    return float(np.clip((value - bad) / (good - bad), 0.0, 1.0))

@@ -1,0 +1,171 @@
+"""What is a model, and what does it answer?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlipbench.errors import ModelFailure
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+
+    from mlipbench.core.dataset import Dataset
+
+Float = NDArray[np.float64]
+Int = NDArray[np.int64]
+Bool = NDArray[np.bool_]
+Progress = Callable[[int, int, str], None]  # done, total, a short remark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """All one needs to make a model again, on any machine that sees the same files.
+
+    Attributes:
+        name: how leaderboards call it.
+        kind: which loader makes it, a key of `mlipbench.models.TABLE`.
+        level_of_theory: of the data it was trained on; empty when unknown.
+        elements: chemical symbols it covers; None when it does not say.
+        checkpoint: file with its weights; None when it has none.
+        checkpoint_sha256: of that file; loading refuses another one.
+        identity: what else decides its predictions: the source file's sha256 or distribution and version.
+        options: plain JSON values handed to the loader.
+    """
+
+    name: str
+    kind: str
+    level_of_theory: str = ""
+    elements: tuple[str, ...] | None = None
+    checkpoint: str | None = None
+    checkpoint_sha256: str | None = None
+    identity: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """Energies, forces and stresses of some frames, in their order.
+
+    Attributes:
+        n_atoms: shape (n_frames,), atoms of each frame.
+        energy: shape (n_frames,), eV.
+        forces: shape (n_atoms.sum(), 3), eV/Å, frame after frame.
+        stress: shape (n_frames, 3, 3), eV/Å^3, ASE's sign (positive under tension); zero where there is none.
+        has_stress: shape (n_frames,); a frame without a cell has none, and so has a model that computes none.
+
+    Raises:
+        ModelFailure: a shape is wrong or a number is not finite.
+    """
+
+    n_atoms: Int
+    energy: Float
+    forces: Float
+    stress: Float
+    has_stress: Bool
+
+    def __post_init__(self) -> None:
+        """Refuse wrong shapes and numbers that are not finite, and say which frame they stand in."""
+        n = len(self.n_atoms)
+        wanted = {"energy": (n,), "forces": (int(self.n_atoms.sum()), 3), "stress": (n, 3, 3), "has_stress": (n,)}
+        for name, shape in wanted.items():
+            given = getattr(self, name).shape
+            if given != shape:
+                raise ModelFailure(f"the model returned {name} of shape {given}; {shape} is needed for {n} frames")
+        frame_of_atom = np.repeat(np.arange(n), self.n_atoms)
+        for name, bad in (
+            ("energy", ~np.isfinite(self.energy)),
+            ("forces", np.isin(np.arange(n), frame_of_atom[~np.isfinite(self.forces).all(axis=1)])),
+            ("stress", ~np.isfinite(self.stress).all(axis=(1, 2))),
+        ):
+            if bad.any():
+                raise ModelFailure(
+                    f"the model's {name} is not finite in frame {int(np.argmax(bad))} ({int(bad.sum())} of {n} frames)"
+                )
+
+    @property
+    def offsets(self) -> Int:
+        """First row of each frame in `forces`, and the number of rows: shape (n_frames + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.n_atoms)])
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Anything that predicts energies and forces of frames."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What it takes to make this model again."""
+
+    def predict(self, frames: Sequence[Atoms]) -> Predictions:
+        """Predict all frames, in batches where the model can; the frames are not changed.
+
+        Raises:
+            ModelFailure: the model raised, returned a number that is not finite, or changed its atoms.
+            NotApplicable: a frame holds what the model does not cover, such as an element.
+        """
+
+    def calculator(self) -> Calculator:
+        """Return an ASE calculator of this model, for whatever speaks ASE."""
+
+
+@runtime_checkable
+class SiteEnergies(Protocol):
+    """A model whose energy is a sum over atoms that it can name."""
+
+    def site_energies(self, frames: Sequence[Atoms]) -> Float:
+        """Return the energy of each atom in eV, shape (n_atoms_total,), frame after frame."""
+
+
+@runtime_checkable
+class Committee(Protocol):
+    """A model that knows how unsure it is."""
+
+    def spread(self, frames: Sequence[Atoms]) -> tuple[Float, Float]:
+        """Return energy_std, shape (n_frames,) eV, and forces_std, shape (n_atoms_total, 3) eV/Å."""
+
+
+class Trainer(Protocol):
+    """A function that turns data and options into a model on disk."""
+
+    def __call__(
+        self,
+        train: Dataset,
+        valid: Dataset,
+        *,
+        options: Mapping[str, Any],
+        seed: int,
+        device: str,
+        out: Path,
+        progress: Progress,
+    ) -> Trained:
+        """Train, write the weights under `out`, and return what was made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a training left behind.
+
+    Attributes:
+        kind: loader of the checkpoint, a key of `mlipbench.models.TABLE`.
+        checkpoint: file name of the weights inside the folder the trainer was given.
+        elements: chemical symbols covered.
+        options: handed to the loader.
+        notes: warnings a reader of the model card must see, one sentence each.
+        facts: numbers and short texts for the model card: parameters, epochs, final errors.
+        history: one mapping of finite numbers per epoch or step; may be empty.
+    """
+
+    kind: str
+    checkpoint: str
+    elements: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    history: tuple[Mapping[str, float], ...] = ()

@@ -1,0 +1,1 @@
+"""Files become data sets, suites and model entries."""

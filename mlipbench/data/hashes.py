@@ -1,0 +1,1 @@
+from mlipbench.files.hashes import *  # temporary

@@ -1,0 +1,206 @@
+"""Which files make a data set, and what do their labels mean?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mlipbench.core.dataset import Dataset
+from mlipbench.errors import BadInput, unknown
+from mlipbench.files import toml
+from mlipbench.files.hashes import canonical_id, sha256_of
+from mlipbench.files.places import shared_folder
+
+MANIFEST = "dataset.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """What the labels are called in the files; None: find out, or absent.
+
+    Attributes:
+        energy: in eV, in a frame's info.
+        forces: in eV/Å, an array over atoms.
+        stress: in eV/Å^3, in a frame's info.
+        config_type: kind of a frame.
+        trajectory: the independent unit of a frame.
+        splits: comma-separated names.
+        uid: unique name of a frame.
+        molecule: molecule number of each atom.
+        molecule_charges: charge of each molecule of a frame.
+        energy_intra: vacuum label, in a frame's info.
+        forces_intra: vacuum label, an array over atoms.
+    """
+
+    energy: str | None = None
+    forces: str | None = None
+    stress: str | None = None
+    config_type: str | None = None
+    trajectory: str | None = None
+    splits: str | None = None
+    uid: str | None = None
+    molecule: str | None = None
+    molecule_charges: str | None = None
+    energy_intra: str | None = None
+    forces_intra: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Units:
+    """Units the files use; we convert to eV and Å on reading."""
+
+    energy: str = "eV"
+    forces: str = "eV/Å"
+    stress: str = "eV/Å^3"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """One file of structures.
+
+    Attributes:
+        path: relative to the manifest.
+        sha256: refused when it differs; None: not checked.
+        split: all its frames belong to this split; None: see `Keys.splits`.
+        n_frames: for the reader of the manifest; checked when given.
+        n_atoms: likewise.
+    """
+
+    path: str
+    sha256: str | None = None
+    split: str | None = None
+    n_frames: int | None = None
+    n_atoms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A data set on paper; `docs/data.md` shows one of ten lines.
+
+    Attributes:
+        name: as results call it.
+        version: moves whenever a label, a frame or a split moves.
+        level_of_theory: of the labels.
+        files: where the frames are.
+        title: for people.
+        about: one paragraph.
+        licence: SPDX name.
+        citation: one text each.
+        elements: chemical symbols; refused when the files hold others; empty: not checked.
+        keys: names of the labels.
+        units: of the labels.
+        allow_duplicates: accept a structure that occurs twice.
+        make_vacuum_labels: the command that adds vacuum labels.
+        generated: how the data came about, free text and numbers.
+        splits_about: one sentence per split.
+    """
+
+    name: str
+    level_of_theory: str
+    files: tuple[File, ...]
+    version: str = "1"
+    title: str = ""
+    about: str = ""
+    licence: str = "unknown"
+    citation: tuple[str, ...] = ()
+    elements: tuple[str, ...] = ()
+    keys: Keys = field(default_factory=Keys)
+    units: Units = field(default_factory=Units)
+    allow_duplicates: bool = False
+    make_vacuum_labels: str = ""
+    generated: Mapping[str, Any] = field(default_factory=dict)
+    splits_about: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A manifest, the folder it speaks of, and the hash of everything.
+
+    Attributes:
+        manifest: as read, or made for a bare structure file.
+        folder: the files' paths are relative to it.
+        sha256: of the manifest's content and every file.
+    """
+
+    manifest: Manifest
+    folder: Path
+    sha256: str
+
+
+def names() -> list[str]:
+    """Return the names of the data sets that come with this installation."""
+    return sorted(path.parent.name for path in shared_folder("reference_data").glob(f"*/{MANIFEST}"))
+
+
+def find(data: str) -> Path:
+    """Return the manifest or structure file that a name or path stands for.
+
+    Raises:
+        BadInput: there is none.
+    """
+    if "/" not in data and "." not in data:
+        manifest = shared_folder("reference_data") / data / MANIFEST
+        if not manifest.is_file():
+            raise unknown("data set", data, names())
+        return manifest
+    path = Path(data)
+    if path.is_dir():
+        path /= MANIFEST
+    if not path.is_file():
+        raise BadInput(
+            f"{data}: there is no such file. Give a data set's name ({', '.join(names())}), manifest or file."
+        )
+    return path.resolve()
+
+
+def source(data: str) -> Source:
+    """Read a manifest, and hash all it names; a bare structure file becomes a data set of its own.
+
+    Args:
+        data: a name from `reference_data/`, a manifest, a folder with one, or a file that ASE reads.
+
+    Raises:
+        BadInput: a file is missing, misspelt or not the one the manifest names.
+    """
+    path = find(data)
+    if path.suffix == ".toml":
+        manifest = toml.build(Manifest, toml.read(path), where=str(path))
+        if not manifest.files:
+            raise BadInput(f"{path}: 'files' is empty; name at least one, as in [[files]] path = \"frames.xyz\".")
+    else:
+        manifest = Manifest(name=path.name, level_of_theory="unknown", files=(File(path=path.name),))
+    hashes = [_checked_hash(path, file) for file in manifest.files]
+    content = {"manifest": sha256_of(path) if path.suffix == ".toml" else "", "files": hashes}
+    return Source(manifest=manifest, folder=path.parent, sha256=canonical_id(content))
+
+
+def _checked_hash(manifest: Path, file: File) -> str:
+    """Return a file's sha256, and refuse another one than the manifest names."""
+    path = manifest.parent / file.path
+    found = sha256_of(path)
+    if file.sha256 is not None and found != file.sha256:
+        raise BadInput(
+            f"{path} is not the file its manifest names: sha256 {found[:12]}… instead of {file.sha256[:12]}…; "
+            "it was edited or cut short. Restore it, or update sha256 and version in the manifest."
+        )
+    return found
+
+
+def load(origin: Source) -> Dataset:
+    """Read, check and convert every frame of a data set.
+
+    Raises:
+        BadInput: a frame is unreadable or its labels are missing, not finite or contradictory.
+    """
+    from mlipbench.data.readers import read_frames
+
+    data = read_frames(origin)
+    for file_or_set, wanted in (("elements", set(origin.manifest.elements)),):
+        if wanted and not set(data.spec.elements) <= wanted:
+            extra = sorted(set(data.spec.elements) - wanted)
+            raise BadInput(
+                f"{origin.folder / MANIFEST}: the files hold {', '.join(extra)}, which '{file_or_set}' does not list."
+            )
+    return replace(data, spec=replace(data.spec, sha256=origin.sha256))

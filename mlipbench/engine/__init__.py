@@ -1,0 +1,1 @@
+"""Suites become jobs, jobs become results in the store."""

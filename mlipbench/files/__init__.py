@@ -1,0 +1,1 @@
+"""How files on disk are found, read and told apart."""

@@ -1,0 +1,148 @@
+"""How were the GAFF2 templates in `models/gaff2` made?
+
+SMILES → RDKit conformer → antechamber (AM1-BCC charges, GAFF2 types) → parmchk2 → tleap → OpenMM XML of one molecule.
+Run once; what it made is shipped, so that sampling and the GAFF2 row need OpenMM only.
+
+    python -m mlipbench.generate.parametrise FOLDER
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mlipbench.errors import NotApplicable, missing_package
+from mlipbench.models.gaff2 import openmm
+
+SMILES = {"EC": "C1COC(=O)O1", "EMC": "CCOC(=O)OC"}
+CONFORMER_SEED = 7
+SCEE = 1.2  # AMBER scales 1-4 electrostatics by its inverse
+
+
+def program(name: str, *, extra: str) -> str:
+    """Return the path of an external program, from beside the interpreter or from PATH.
+
+    Raises:
+        NotApplicable: it is not installed.
+    """
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise missing_package(name, extra=extra, needed_for="generating this data set")
+    return found
+
+
+def parametrise(name: str, smiles: str, out: Path) -> None:
+    """Write `out`/`name`.xml, an OpenMM System of one molecule, and `out`/`name`.xyz, a start geometry.
+
+    The AM1-BCC charges come rounded to four digits; what they miss to zero is spread evenly over the atoms, so that a
+    periodic box is neutral.
+
+    Raises:
+        NotApplicable: RDKit, OpenMM or AmberTools is missing, or one of the programs failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        _write_conformer(name, smiles, scratch / f"{name}.mol", out / f"{name}.xyz")
+        _amber(name, scratch)
+        (out / f"{name}.xml").write_text(_openmm_xml(scratch / f"{name}.prmtop"), encoding="utf-8")
+
+
+def _write_conformer(name: str, smiles: str, mol: Path, xyz: Path) -> None:
+    try:
+        from rdkit import Chem
+        from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+    except ImportError as error:
+        raise missing_package("rdkit", extra="generate", needed_for="a start geometry") from error
+    molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    rdDistGeom.EmbedMolecule(molecule, randomSeed=CONFORMER_SEED)
+    rdForceFieldHelpers.MMFFOptimizeMolecule(molecule)
+    Chem.MolToMolFile(molecule, str(mol))
+    positions = molecule.GetConformer().GetPositions()
+    rows = [
+        f"{atom.GetSymbol()} {x:.6f} {y:.6f} {z:.6f}"
+        for atom, (x, y, z) in zip(molecule.GetAtoms(), positions, strict=True)
+    ]
+    xyz.write_text("\n".join([str(len(rows)), f"{name} {smiles}", *rows]) + "\n", encoding="utf-8")
+
+
+def _amber(name: str, scratch: Path) -> None:
+    files = f"-i {name}.mol -fi mdl -o {name}.mol2 -fo mol2 -c bcc -at gaff2 -nc 0 -rn {name} -pf y -dr no"
+    _call("antechamber", files.split(), scratch)
+    _call("parmchk2", f"-i {name}.mol2 -f mol2 -o {name}.frcmod -s gaff2".split(), scratch)
+    lines = ["source leaprc.gaff2", f"loadamberparams {name}.frcmod", f"m = loadmol2 {name}.mol2"]
+    lines += [f"saveamberparm m {name}.prmtop {name}.inpcrd", "quit"]
+    (scratch / "leap.in").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    _call("tleap", ["-f", "leap.in"], scratch)
+
+
+def _call(name: str, arguments: list[str], folder: Path) -> None:
+    command = [program(name, extra="generate"), *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603  # no shell
+    if done.returncode:
+        raise NotApplicable(f"{name} failed with exit code {done.returncode}: {(done.stderr or done.stdout)[-300:]}")
+
+
+def _openmm_xml(prmtop: Path) -> str:
+    mm = openmm()
+    from openmm import app, unit
+
+    system = app.AmberPrmtopFile(str(prmtop)).createSystem(
+        nonbondedMethod=app.NoCutoff, constraints=None, rigidWater=False, removeCMMotion=False
+    )
+    kinds = [type(force).__name__ for force in system.getForces()]
+    _neutralise(system.getForce(kinds.index("NonbondedForce")), unit.elementary_charge)
+    bonds = system.getForce(kinds.index("HarmonicBondForce"))
+    pairs = [tuple(bonds.getBondParameters(k)[:2]) for k in range(bonds.getNumBonds())]
+    torsions = kinds.index("PeriodicTorsionForce")
+    system.addForce(_symmetrised(system.getForce(torsions), pairs, system))
+    system.removeForce(torsions)
+    return str(mm.XmlSerializer.serialize(system))
+
+
+def _neutralise(nonbonded: Any, unit_of_charge: Any) -> None:
+    n = nonbonded.getNumParticles()
+    charges = [nonbonded.getParticleParameters(i)[0].value_in_unit(unit_of_charge) for i in range(n)]
+    charges = [charge - sum(charges) / n for charge in charges]
+    for i, charge in enumerate(charges):
+        nonbonded.setParticleParameters(i, charge, *nonbonded.getParticleParameters(i)[1:])
+    for k in range(nonbonded.getNumExceptions()):
+        i, j, product, sigma, epsilon = nonbonded.getExceptionParameters(k)
+        if product.value_in_unit(unit_of_charge**2) != 0.0:  # a 1-4 pair
+            nonbonded.setExceptionParameters(k, i, j, charges[i] * charges[j] / SCEE, sigma, epsilon)
+
+
+def _symmetrised(torsions: Any, bonds: list[tuple[int, int]], system: Any) -> Any:
+    """Return the torsions averaged over the molecule's automorphisms.
+
+    AMBER writes an improper in one order of its outer atoms, so that swapping two like atoms changes the energy a
+    little; a potential must not care which of two like atoms is called first.
+    """
+    import networkx as nx
+
+    graph = nx.Graph(bonds)
+    for i in graph:
+        graph.nodes[i]["mass"] = system.getParticleMass(i)._value
+    same = nx.algorithms.isomorphism.categorical_node_match("mass", None)
+    automorphisms = list(nx.isomorphism.GraphMatcher(graph, graph, node_match=same).isomorphisms_iter())
+    strength: dict[tuple[tuple[int, ...], int, float], float] = {}
+    for n in range(torsions.getNumTorsions()):
+        *atoms, periodicity, phase, k = torsions.getTorsionParameters(n)
+        for image in automorphisms:
+            moved = tuple(image[atom] for atom in atoms)
+            key = (min(moved, moved[::-1]), periodicity, phase._value)
+            strength[key] = strength.get(key, 0.0) + k._value / len(automorphisms)
+    whole = openmm().PeriodicTorsionForce()
+    for (moved, periodicity, phase), k in strength.items():
+        if k != 0.0:
+            whole.addTorsion(*moved, periodicity, phase, k)
+    return whole
+
+
+if __name__ == "__main__":
+    for key, text in SMILES.items():
+        parametrise(key, text, Path(sys.argv[1]))

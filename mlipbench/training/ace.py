@@ -1,0 +1,275 @@
+"""Data and a recipe become a linear ACE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final
+
+import numpy as np
+
+from mlipbench.ace.basis import Basis, functions
+from mlipbench.ace.file import write
+from mlipbench.ace.fit import Fit, Labelled, Weights, average_e0, fit
+from mlipbench.ace.potential import LinearAce
+from mlipbench.core.dataset import Dataset
+from mlipbench.core.model import Float, Int, Progress, Trained
+from mlipbench.errors import BadInput, ModelFailure, unknown
+
+CHECKPOINT: Final = "ace.npz"
+ORDERS: Final = ("nu1", "nu2", "nu3")
+E0S: Final = ("average", "isolated")
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "cutoff_A": 4.5,
+    "degrees": {"nu1": 11, "nu2": 8, "nu3": 6},
+    "l_max": 3,
+    "l_weight": 1.5,
+    "decay": 3.0,
+    "envelope": 3,
+    "energy_weight": 10.0,
+    "forces_weight": 1.0,
+    "stress_weight": 1.0,
+    "prior_exponent": 4.0,
+    "wall_fraction": 0.8,
+    "e0": "average",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """A recipe's options, checked.
+
+    Attributes:
+        basis: the functions.
+        weights: of the rows.
+        prior_exponent: of the smoothness prior.
+        wall_fraction: reach of the repulsion as a part of the sum of covalent radii; 0 for none.
+        e0: "average", "isolated", or an energy in eV for each element.
+    """
+
+    basis: Basis
+    weights: Weights
+    prior_exponent: float
+    wall_fraction: float
+    e0: str | Mapping[str, float]
+
+
+def train(
+    train: Dataset,
+    valid: Dataset,
+    *,
+    options: Mapping[str, Any],
+    seed: int,
+    device: str,
+    out: Path,
+    progress: Progress,
+) -> Trained:
+    """Fit a linear ACE to energies, forces and, where a frame has one, stress; the file is `out`/ace.npz.
+
+    The fit minimises Σ w² (prediction - label)² over rows E / √N (eV per √atom, `energy_weight`), force components
+    (eV/Å, `forces_weight`) and virial components V σ / √N (eV per √atom, `stress_weight`). It draws nothing, so `seed`
+    does not matter, and runs on one core whatever the `device`; `valid` only tells how good the model is.
+
+    Args:
+        train: frames to fit.
+        valid: frames to report errors of.
+        options: any of `DEFAULTS`. "degrees" has nu1, nu2 and nu3; "e0" is "average" (least squares on compositions, corrected in
+            the fit), "isolated" (frames of one atom in `train`), or a table of energies in eV.
+        seed: not used.
+        device: not used.
+        out: folder for the file.
+        progress: called with done, total and a remark.
+
+    Raises:
+        BadInput: an option is wrong or unknown, an E0 is missing, or the data cannot be fitted.
+    """
+    chosen = read_options(options, numbers=tuple(sorted(set(train.numbers.tolist()))))
+    data = labelled(train)
+    counts = np.array([[int((x.frame.numbers == z).sum()) for z in chosen.basis.numbers] for x in data], dtype=np.int64)
+    e0, notes = _e0(chosen, counts, train.energy)
+    began = perf_counter()
+    try:
+        found = fit(
+            chosen.basis,
+            data,
+            e0_eV=e0,
+            free_offsets=chosen.e0 == "average",
+            wall_reach_A=wall_reach(chosen.basis, chosen.wall_fraction),
+            weights=chosen.weights,
+            prior_exponent=chosen.prior_exponent,
+            progress=progress,
+        )
+    except ModelFailure as error:
+        raise BadInput(f"a training frame cannot be used: {error}") from error
+    seconds = perf_counter() - began
+    out.mkdir(parents=True, exist_ok=True)
+    write(out / CHECKPOINT, found.potential, about={"data": f"{train.spec.name}@{train.spec.version}"})
+    elements = tuple(_symbol(number) for number in chosen.basis.numbers)
+    return Trained(
+        kind="ace",
+        checkpoint=CHECKPOINT,
+        elements=elements,
+        notes=notes,
+        facts={
+            **_facts(found, seconds),
+            **{f"e0_{symbol}_eV": float(x) for symbol, x in zip(elements, found.potential.e0_eV, strict=True)},
+            **errors(found.potential, train, prefix="train"),
+            **errors(found.potential, valid, prefix="valid"),
+        },
+    )
+
+
+def _facts(found: Fit, seconds: float) -> dict[str, Any]:
+    """Return the numbers of a fit for the model card."""
+    return {
+        "n_functions": functions(found.potential.basis).n_functions,
+        "n_columns": found.n_columns,
+        "n_rows": found.n_rows,
+        "evidence_sigma": found.solution.sigma,
+        "evidence_ridge": found.solution.ridge,
+        "effective_parameters": found.solution.effective_parameters,
+        "fit_seconds": seconds,
+    }
+
+
+def read_options(given: Mapping[str, Any], *, numbers: tuple[int, ...]) -> Options:
+    """Return a recipe's options with the defaults filled in.
+
+    Raises:
+        BadInput: an option is unknown or has a value that it cannot have.
+    """
+    for name in given:
+        if name not in DEFAULTS:
+            raise unknown("option", name, DEFAULTS, where="trainer ace")
+    if not numbers:
+        raise BadInput("trainer ace: the training split has no frames")
+    values = {**DEFAULTS, **given}
+    basis = Basis(
+        numbers=numbers,
+        cutoff_A=_number("cutoff_A", values["cutoff_A"]),
+        degrees=_degrees(values["degrees"]),
+        l_max=_whole("l_max", values["l_max"]),
+        l_weight=_number("l_weight", values["l_weight"]),
+        decay=_number("decay", values["decay"]),
+        envelope=_whole("envelope", values["envelope"]),
+    )
+    weights = Weights(
+        **{name: _number(f"{name}_weight", values[f"{name}_weight"], low=0.0) for name in ("energy", "forces", "stress")}
+    )
+    fraction = _number("wall_fraction", values["wall_fraction"], low=0.0)
+    if fraction > 1.0:
+        raise BadInput(f"trainer ace: wall_fraction is {fraction}; from 0 to 1 is allowed, so that bonds stay free")
+    return Options(
+        basis=basis,
+        weights=weights,
+        prior_exponent=_number("prior_exponent", values["prior_exponent"], low=0.0),
+        wall_fraction=fraction,
+        e0=_e0_option(values["e0"]),
+    )
+
+
+def _number(name: str, given: Any, *, low: float = -np.inf) -> float:
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not np.isfinite(given) or given < low:
+        allowed = "a finite number" if low == -np.inf else f"a number from {low:g}"
+        raise BadInput(f"trainer ace: {name} is {given!r}; it must be {allowed}")
+    return float(given)
+
+
+def _whole(name: str, given: Any) -> int:
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise BadInput(f"trainer ace: {name} is {given!r}; it must be a whole number")
+    return given
+
+
+def _degrees(given: Any) -> tuple[float, ...]:
+    """Return the degrees of each order; an order that is not named is left out."""
+    if not isinstance(given, Mapping) or "nu1" not in given:
+        raise BadInput(f"trainer ace: degrees is {given!r}; it must be a table such as {{nu1 = 11, nu2 = 8, nu3 = 6}}")
+    for name in given:
+        if name not in ORDERS:
+            raise unknown("degree", name, ORDERS, where="trainer ace")
+    return tuple(_number(f"degrees.{name}", given.get(name, -1.0)) for name in ORDERS)
+
+
+def _e0_option(given: Any) -> str | Mapping[str, float]:
+    from ase.data import atomic_numbers
+
+    if isinstance(given, str):
+        if given not in E0S:
+            raise unknown("e0", given, E0S, where="trainer ace")
+        return given
+    if not isinstance(given, Mapping):
+        raise BadInput(f"trainer ace: e0 is {given!r}; it must be 'average', 'isolated' or a table of energies in eV")
+    for symbol in given:
+        if symbol not in atomic_numbers:
+            raise BadInput(f"trainer ace: e0 names '{symbol}', which is no chemical symbol")
+    return {symbol: _number(f"e0.{symbol}", energy) for symbol, energy in given.items()}
+
+
+def _e0(chosen: Options, counts: Int, energies: Float) -> tuple[Float, tuple[str, ...]]:
+    """Return the E0s, shape (n_elements,), and what a reader must know about them."""
+    numbers = chosen.basis.numbers
+    if chosen.e0 == "average":
+        e0, rank = average_e0(counts, energies)
+        if rank == len(numbers):
+            return e0, ()
+        return e0, (f"E0s rank {rank} of {len(numbers)}: energies of other compositions are meaningless",)
+    if isinstance(chosen.e0, str):
+        lone = counts.sum(axis=1) == 1
+        known = {
+            _symbol(z): float(energies[lone & (counts[:, k] == 1)].mean())
+            for k, z in enumerate(numbers)
+            if (lone & (counts[:, k] == 1)).any()
+        }
+        cure = "add a frame of one atom, give a table, or use e0 = 'average'"
+    else:
+        known, cure = dict(chosen.e0), "add it to the table"
+    missing = [_symbol(z) for z in numbers if _symbol(z) not in known]
+    if missing:
+        raise BadInput(f"trainer ace: there is no E0 of {', '.join(missing)}; {cure}")
+    return np.array([known[_symbol(z)] for z in numbers]), ()
+
+
+def _symbol(number: int) -> str:
+    from ase.data import chemical_symbols
+
+    return str(chemical_symbols[number])
+
+
+def wall_reach(basis: Basis, fraction: float) -> Float:
+    """Return where the repulsion ends for each pair of elements, in Å: a part of the sum of covalent radii."""
+    from ase.data import covalent_radii
+
+    radii = covalent_radii[list(basis.numbers)]
+    reach: Float = np.minimum(fraction * (radii[:, None] + radii[None, :]), basis.cutoff_A)
+    return reach
+
+
+def labelled(data: Dataset) -> Sequence[Labelled]:
+    """Return the frames of a data set with their labels."""
+    offsets = data.offsets
+    return [
+        Labelled(
+            frame=frame,
+            energy=float(data.energy[i]),
+            forces=data.forces[offsets[i] : offsets[i + 1]],
+            stress=data.stress[i] if data.has_stress[i] else None,
+        )
+        for i, frame in enumerate(data.frames)
+    ]
+
+
+def errors(potential: LinearAce, data: Dataset, *, prefix: str) -> dict[str, float]:
+    """Return root-mean-square errors: energy in meV/atom, forces in meV/Å, stress in meV/Å^3; empty without frames."""
+    squares: dict[str, list[Float]] = {"energy_rmse_meV_per_atom": [], "forces_rmse_meV_per_A": []}
+    for one in labelled(data):
+        if not len(one.frame):
+            continue
+        found = potential.evaluate(one.frame)
+        squares["energy_rmse_meV_per_atom"].append(np.square([(found.energy - one.energy) / len(one.frame)]))
+        squares["forces_rmse_meV_per_A"].append(np.square(found.forces - one.forces).reshape(-1))
+        if one.stress is not None and found.stress is not None:
+            squares.setdefault("stress_rmse_meV_per_A3", []).append(np.square(found.stress - one.stress).reshape(-1))
+    return {f"{prefix}_{name}": 1e3 * float(np.sqrt(np.concatenate(x).mean())) for name, x in squares.items() if x}

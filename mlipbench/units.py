@@ -1,0 +1,26 @@
+"""eV, Å, fs, u and K inside; the only file with conversion factors.
+
+CODATA 2018 values, as tabulated by NIST (https://physics.nist.gov/cuu/Constants/).
+"""
+
+from typing import Final
+
+EV_PER_HARTREE: Final = 27.211386245988
+ANGSTROM_PER_BOHR: Final = 0.529177210903
+EV_PER_KJ_PER_MOL: Final = 0.010364269656262175  # 1000 / (N_A · e)
+ANGSTROM_PER_NM: Final = 10.0
+GPA_PER_EV_PER_CUBIC_ANGSTROM: Final = 160.21766208
+GRAM_PER_CUBIC_CM_PER_U_PER_CUBIC_ANGSTROM: Final = 1.66053906660
+BOLTZMANN_EV_PER_K: Final = 8.617333262e-5
+MEV_PER_EV: Final = 1000.0
+
+
+def density_g_per_cm3(mass_u: float, volume_A3: float) -> float:
+    """Return the mass density in g/cm³ of `mass_u` in `volume_A3`.
+
+    One gram of 12 u particles in one cm³, per definition of the mole:
+
+    >>> round(density_g_per_cm3(18.015, 29.915), 3)
+    1.0
+    """
+    return mass_u / volume_A3 * GRAM_PER_CUBIC_CM_PER_U_PER_CUBIC_ANGSTROM

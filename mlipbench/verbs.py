@@ -1,0 +1,288 @@
+"""What the verbs of the command line do; each returns an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from mlipbench import benchmarks, generate
+from mlipbench.core.result import Measured
+from mlipbench.core.suite import TIERS, ModelEntry, Suite, Tier
+from mlipbench.data import manifest
+from mlipbench.data.lint import remarks
+from mlipbench.data.suites import read_suite, suite_names, with_data
+from mlipbench.engine import plan as planning
+from mlipbench.engine import progress, schedule
+from mlipbench.engine.executors import executor
+from mlipbench.engine.select import belonging
+from mlipbench.errors import BadInput, NotApplicable, unknown
+from mlipbench.files.places import default_store, shared_folder
+from mlipbench.models.entries import model_names, read_model
+from mlipbench.report import gate, page, table
+from mlipbench.store import Store, consistent
+
+GOOD, WORSE, CANNOT_TELL = 0, 1, 2
+
+
+def run(given: Namespace) -> int:
+    """Run a suite on models, write the leaderboard, print its head and where it lies."""
+    suite, device, tier = _suite(given), _device(given.device), _tier(given)
+    texts = given.model or list(suite.models)
+    if not texts:
+        raise BadInput(f"suite {suite.name} names no models of its own; give one with --model. {_model_hint()}")
+    plan = planning.make(suite, [read_model(text) for text in texts], tier=tier, device=device)
+    if all(job.kind == "train" for job in plan.jobs):
+        raise BadInput(f"suite {suite.name} has no rows in tier {tier}. Tiers: {', '.join(TIERS)}.")
+    standing = _execute(given, plan)
+    consistent([stored.result for _, stored in standing.ended])
+    _write_page(given, suite, tier, plan.model_keys)
+    broken = [job.label for job in schedule.unfinished(standing)]
+    measured = any(
+        job.kind == "evaluate" and isinstance(stored.result.outcome, Measured) for job, stored in standing.ended
+    )
+    if broken:
+        _say(f"not run, through our fault or the data's: {', '.join(broken)}; log.txt in their folders says more")
+    elif not measured:
+        _say("nothing was measured; the reasons stand above and on the page")
+    return CANNOT_TELL if broken or not measured else GOOD
+
+
+def train(given: Namespace) -> int:
+    """Train one recipe and say where the weights are."""
+    entry = read_model(given.model)
+    if entry.recipe is None:
+        raise BadInput(f"model {entry.spec.name} has no recipe; it is ready. Models with recipes: {_recipes()}.")
+    empty = Suite(name="train", version="1", about="", rows=())
+    plan = planning.make(empty, [entry], tier=_tier(given), device=_device(given.device))
+    ((_, stored),) = _execute(given, plan).ended
+    if isinstance(stored.result.outcome, Measured):
+        _say(f"weights: {stored.folder / str(planning.trained_spec(plan.jobs[0], stored).checkpoint)}")
+        return GOOD
+    _say(f"{entry.spec.name} was not trained; {stored.folder / 'log.txt'} says more")
+    return CANNOT_TELL
+
+
+def score(given: Namespace) -> int:
+    """Score again what was observed, where a formula moved."""
+    suite = _suite(given)
+    store = Store(_store(given))
+    with store.lock():
+        found = belonging(store, suite, _tier(given), {})
+        n_scored = sum(schedule.is_stale(stored) for stored in found)
+        for stored in found:
+            schedule.scored(stored, _data_of(suite, stored.result.row), store)
+    _say(f"{suite.name}: {len(found)} results, {n_scored} scored again")
+    return GOOD
+
+
+def report(given: Namespace) -> int:
+    """Write the leaderboard of what is stored."""
+    _write_page(given, _suite(given), _tier(given), {})
+    return GOOD
+
+
+def judge(given: Namespace) -> int:
+    """Compare a candidate with limits and with a baseline."""
+    suite, tier = _suite(given), _tier(given)
+    name = _candidate(given.candidate)
+    stored = belonging(Store(_store(given)), suite, tier, {})
+    results = [one.result for one in stored]
+    usual = Path("reports") / "baseline" / f"{suite.name}.json"
+    path = usual if given.baseline is None else given.baseline
+    if given.write_baseline:
+        gate.write_baseline(results, suite, path)
+        _say(f"baseline of {suite.name} written to {path}")
+        return GOOD
+    if given.baseline is not None and not path.is_file():
+        raise BadInput(f"--baseline {path}: there is no such file. Make one with --write-baseline.")
+    baseline = gate.read_baseline(path) if path.is_file() else None
+    verdicts = gate.gate(results, _in_tier(suite, tier), name, baseline, against=given.against)
+    Console().print(gate.shown(verdicts))
+    return verdicts.exit_code
+
+
+def listing(given: Namespace) -> int:
+    """Say what there is."""
+    console = Console()
+    for title, lines in (
+        ("suites", [(name, read_suite(name).about) for name in suite_names()]),
+        ("models", [(name, read_model(name).about) for name in model_names()]),
+        ("benchmarks", [(name, benchmarks.benchmark(name).about.question) for name in benchmarks.TABLE]),
+        ("data sets", [(name, manifest.source(name).manifest.title) for name in manifest.names()]),
+        ("data sets to generate", [(name, "mlipbench data generate " + name) for name in generate.TABLE]),
+    ):
+        console.print(f"[bold]{title}[/bold]")
+        for name, about in lines:
+            console.print(f"  {name:<22}{about}", markup=False, highlight=False, soft_wrap=True)
+    return GOOD
+
+
+def check(given: Namespace) -> int:
+    """Validate names and files without running anything."""
+    for text in given.what:
+        kind, said = _checked(text)
+        Console().print(f"{text}: {kind}, {said}", markup=False, highlight=False, soft_wrap=True)
+    return GOOD
+
+
+def _checked(text: str) -> tuple[str, str]:
+    """Validate one thing, whatever it is."""
+    path = Path(text)
+    content = path.read_text(encoding="utf-8", errors="replace") if path.suffix == ".toml" and path.is_file() else ""
+    if text in suite_names() or "[[rows]]" in content:
+        suite = read_suite(text)
+        for row in suite.rows:
+            planning.instance(row, "quick", where=f"suite {suite.name}")
+            manifest.load(manifest.source(row.data)).split(row.split)
+        return "suite", f"{len(suite.rows)} rows are well"
+    if (
+        text in manifest.names()
+        or "[[files]]" in content
+        or (path.is_file() and path.suffix not in (".toml", ".py", ".npz", ".model", ".pt"))
+    ):
+        data = manifest.load(manifest.source(text))
+        return (
+            "data set",
+            f"{len(data)} frames, {int(data.n_atoms.sum())} atoms, splits: {', '.join(data.splits) or 'none'}",
+        )
+    entry = read_model(text)
+    return "model", f"kind {entry.spec.kind}" + (f", trained by {entry.recipe.trainer}" if entry.recipe else ", ready")
+
+
+def data(given: Namespace) -> int:
+    """Make or check a data set."""
+    if given.data_verb == "lint":
+        found = manifest.load(manifest.source(given.name))
+        _say(
+            f"{found.spec.name}: {len(found)} frames, "
+            f"{int(found.n_atoms.sum())} atoms, {', '.join(found.spec.elements)}"
+        )
+        for remark in remarks(found):
+            _say(f"- {remark}")
+        return GOOD
+    if given.name not in generate.TABLE:
+        raise unknown("data set to generate", given.name, generate.TABLE)
+    out = given.out or shared_folder("reference_data") / given.name
+    scratch = given.scratch or Path("reports") / "scratch" / given.name
+    try:
+        generate.generator(given.name)(out, scratch=scratch, report=_say)
+    except NotApplicable as error:
+        raise BadInput(str(error)) from error
+    _say(f"{given.name} written to {out}")
+    return GOOD
+
+
+def _execute(given: Namespace, plan: planning.Plan) -> schedule.Standing:
+    """Run a plan's jobs with progress."""
+    store = Store(_store(given))
+    console = Console(stderr=True)
+    with store.lock():
+        todo = [job for job in plan.jobs if given.fresh or planning.finished(job, store) is None]
+        _say(
+            f"{plan.suite.name}, tier {plan.tier}: {len(plan.jobs)} jobs, {len(plan.jobs) - len(todo)} finished before"
+        )
+        workers = min(given.workers or os.cpu_count() or 1, max(1, len(todo)))
+        kind = given.executor if todo else "serial"  # nothing to do needs no cluster
+        with executor(kind, store, workers=workers) as place, progress.shown(console, place.slots) as watch:
+            return schedule.run(plan, store, place, watch, fresh=given.fresh)
+
+
+def _write_page(given: Namespace, suite: Suite, tier: Tier, keys: Mapping[str, str]) -> None:
+    """Write the leaderboard of a suite, print its head, and say where it lies."""
+    stored = belonging(Store(_store(given)), suite, tier, keys)
+    if not stored:
+        raise BadInput(
+            f"the store {_store(given)} holds nothing of suite {suite.name}, tier {tier}. "
+            f"Run it first: mlipbench run {suite.name}"
+        )
+    shown = _in_tier(suite, tier)
+    written = page.write(stored, shown, out=given.out)
+    Console().print(table.head(table.leaderboard([one.result for one in stored], shown)))
+    _say(f"leaderboard: {written}")
+
+
+def _in_tier(suite: Suite, tier: Tier) -> Suite:
+    """Return the rows that run in a tier."""
+    return replace(suite, rows=tuple(row for row in suite.rows if tier in row.tiers))
+
+
+def _suite(given: Namespace) -> Suite:
+    """Read the suite; `--data` goes under every row."""
+    suite = read_suite(given.suite)
+    if given.data is None:
+        return suite
+    return with_data(suite, given.data, manifest.load(manifest.source(given.data)).splits)
+
+
+def _data_of(suite: Suite, row: str) -> str:
+    return next(one.data for one in suite.rows if one.name == row)
+
+
+def _candidate(text: str) -> str:
+    """Return the name of a candidate given like a model, or by name when only its results are at hand."""
+    try:
+        return read_model(text).spec.name
+    except BadInput:
+        if any(sign in text for sign in "/:."):
+            raise
+        return text
+
+
+def _recipes() -> str:
+    entries: Sequence[ModelEntry] = [read_model(name) for name in model_names()]
+    return ", ".join(entry.spec.name for entry in entries if entry.recipe is not None)
+
+
+def _store(given: Namespace) -> Path:
+    return default_store() if given.store is None else given.store
+
+
+def _device(asked: str) -> str:
+    """Return "cuda" where it was asked for or is there, without importing torch on machines that have no GPU.
+
+    Raises:
+        BadInput: it was asked for and is not there.
+    """
+    import importlib.util
+
+    there = Path("/dev/nvidiactl").exists() and importlib.util.find_spec("torch") is not None
+    if there and asked != "cpu":
+        import torch
+
+        there = torch.cuda.is_available()
+    if asked == "cuda" and not there:
+        raise BadInput(
+            "--device cuda: no CUDA device that torch can use was found. "
+            "Use --device cpu, or install a CUDA build of torch."
+        )
+    return "cuda" if there and asked != "cpu" else "cpu"
+
+
+def _tier(given: Namespace) -> Tier:
+    """Return the tier asked for; else quick, or standard with a GPU."""
+    asked: Tier | None = given.tier
+    if asked is not None:
+        return asked
+    return "standard" if _device(getattr(given, "device", "auto")) == "cuda" else "quick"
+
+
+def _model_hint() -> str:
+    return f"Known names: {', '.join(model_names())}; or a TOML file, a checkpoint, module:factory, file.py:factory."
+
+
+def _say(text: str) -> None:
+    """Tell a person; results go to files."""
+    sys.stderr.write(f"{text}\n")
+
+
+TABLE: Final[Mapping[str, Callable[[Namespace], int]]] = {
+    "run": run, "train": train, "score": score, "report": report, "gate": judge, "list": listing, "check": check,
+    "data": data,
+}  # fmt: skip

@@ -1,0 +1,62 @@
+"""The sessions: plain pip and virtualenv, pinned by constraints.txt.
+
+nox -s benchmark      train, measure and write the leaderboard (arguments after -- go to `mlipbench run`)
+nox -s tests          all tests
+nox -s lint types     style, layers, spelling; static types
+nox -s speed          side-by-side timings, written to reports/speed.json
+nox -s gate           is a candidate good enough to merge?
+"""
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.default_venv_backend = "virtualenv"
+PYTHON = "3.11"
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+def install(session: nox.Session, *what: str) -> None:
+    """Install with the pinned versions; torch comes first, so that nothing pulls in another build of it."""
+    session.install("-c", "constraints.txt", "torch==2.13.0")
+    session.install("-c", "constraints.txt", *what)
+
+
+@nox.session(python=PYTHON)
+def benchmark(session: nox.Session) -> None:
+    install(session, "-e", ".[mace,mm]")
+    session.run("mlipbench", "run", *(session.posargs or ["electrolyte"]), env=ONE_THREAD)
+
+
+@nox.session(python=PYTHON)
+def tests(session: nox.Session) -> None:
+    install(session, "-e", ".[mace,mm,xtb,tests]")
+    session.run("pytest", "-n", "2", "--dist", "worksteal", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session(python=PYTHON)
+def lint(session: nox.Session) -> None:
+    session.install("-c", "constraints.txt", "ruff", "import-linter", "codespell")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("codespell", ".")
+    session.run("lint-imports", env={"PYTHONPATH": "."})
+
+
+@nox.session(python=PYTHON)
+def types(session: nox.Session) -> None:
+    session.install("-c", "constraints.txt", "mypy", "numpy", "pydantic", "rich", "jinja2", "pytest", "hypothesis")
+    session.run("mypy")
+
+
+@nox.session(python=PYTHON)
+def speed(session: nox.Session) -> None:
+    install(session, "-e", ".[mace,mm]")
+    session.run("python", "-m", "mlipbench.testing.speed", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session(python=PYTHON)
+def gate(session: nox.Session) -> None:
+    install(session, "-e", ".[mace,mm]")
+    candidate = session.posargs[0] if session.posargs else "ace-small"
+    session.run("mlipbench", "run", "smoke", "--model", candidate, *session.posargs[1:], env=ONE_THREAD)
+    session.run("mlipbench", "gate", "smoke", "--candidate", candidate, env=ONE_THREAD)

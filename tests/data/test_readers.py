@@ -1,0 +1,219 @@
+"""Can a file of other people become a data set, and is a bad one refused in one sentence?"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db import connect
+from ase.io import write
+
+from mlipbench.core.dataset import Dataset
+from mlipbench.data import manifest
+from mlipbench.data.lint import remarks
+from mlipbench.errors import BadInput
+from mlipbench.units import EV_PER_HARTREE, GPA_PER_EV_PER_CUBIC_ANGSTROM
+from made import MANIFEST, labelled
+
+
+def load(path: Path) -> Dataset:
+    return manifest.load(manifest.source(str(path)))
+
+
+def renamed(frames: list[Atoms], energy: str, forces: str) -> list[Atoms]:
+    for atoms in frames:
+        atoms.info[energy] = atoms.info.pop("REF_energy")
+        atoms.arrays[forces] = atoms.arrays.pop("REF_forces")
+        atoms.info.pop("REF_stress", None)
+    return frames
+
+
+def test_labels_arrive_as_they_were_written(tiny: Path) -> None:
+    data = load(tiny)
+    for number, atoms in enumerate(labelled()):
+        assert data.energy[number] == pytest.approx(atoms.info["REF_energy"], abs=1e-12)
+        rows = slice(data.offsets[number], data.offsets[number + 1])
+        np.testing.assert_allclose(data.forces[rows], atoms.arrays["REF_forces"], atol=1e-8)
+    assert data.has_stress.tolist() == [False, True] * 4
+    assert data.spec.elements == ("H", "O")
+    assert data.splits == {"train": (0, 1, 4, 5), "test": (2, 3, 6, 7)}
+    assert data.trajectory[:4] == ("t0", "t1", "t2", "t3")
+    assert data.molecule is not None
+    assert data.frames[0].info == {}, "no label may reach a model"
+    assert data.frames[0].calc is None
+
+
+def test_a_split_keeps_arrays_and_frames_together(tiny: Path) -> None:
+    data = load(tiny)
+    test = data.split("test")
+    assert len(test) == 4
+    np.testing.assert_array_equal(test.forces[test.offsets[1] : test.offsets[2]], data.forces[data.offsets[3] : data.offsets[4]])
+    assert test.energy[1] == data.energy[3]
+    with pytest.raises(BadInput, match=r"data set tiny: unknown split 'tset'\. Did you mean 'test'\? Known: all, test, train"):
+        data.split("tset")
+
+
+@pytest.mark.parametrize(
+    ("energy", "forces"),
+    [("energy_xtb", "forces_xtb"), ("dft_energy", "dft_forces"), ("REF_energy", "REF_forces"), ("my_energy", "force")],
+)
+def test_names_of_labels_are_found_out(tmp_path: Path, energy: str, forces: str) -> None:
+    path = tmp_path / "a.xyz"
+    write(path, renamed(labelled(), energy, forces), format="extxyz")
+    assert load(path).energy[0] == pytest.approx(labelled()[0].info["REF_energy"])
+
+
+def test_plain_names_that_ase_moves_into_a_calculator(tmp_path: Path) -> None:
+    frames = renamed(labelled(), "e", "f")
+    for atoms in frames:
+        atoms.calc = SinglePointCalculator(atoms, energy=atoms.info.pop("e"), forces=atoms.arrays.pop("f"))
+    write(tmp_path / "a.xyz", frames, format="extxyz")
+    with connect(tmp_path / "a.db") as database:
+        for atoms in frames:
+            database.write(atoms)
+    first, second = load(tmp_path / "a.xyz"), load(tmp_path / "a.db")
+    np.testing.assert_allclose(first.energy, second.energy)
+    np.testing.assert_allclose(first.forces, second.forces, atol=1e-7)
+
+
+def test_two_levels_in_one_file_must_be_told_apart(tmp_path: Path) -> None:
+    frames = labelled()
+    for atoms in frames:
+        atoms.info["xtb_energy"], atoms.arrays["xtb_forces"] = 0.0, np.zeros((6, 3))
+    write(tmp_path / "frames.xyz", frames, format="extxyz")
+    with pytest.raises(BadInput, match=r"several labels fit: .*Choose one in the manifest under \[keys\]"):
+        load(tmp_path / "frames.xyz")
+    (tmp_path / "dataset.toml").write_text(MANIFEST + '[keys]\nenergy = "xtb_energy"\n', encoding="utf-8")
+    assert load(tmp_path).energy.tolist() == [0.0] * 8
+
+
+def test_other_units_become_ours(tiny: Path) -> None:
+    ours = load(tiny)
+    (tiny / "dataset.toml").write_text(MANIFEST + '[units]\nenergy = "Hartree"\nstress = "GPa"\n', encoding="utf-8")
+    theirs = load(tiny)
+    np.testing.assert_allclose(theirs.energy, ours.energy * EV_PER_HARTREE)
+    np.testing.assert_allclose(theirs.stress * GPA_PER_EV_PER_CUBIC_ANGSTROM, ours.stress)
+    np.testing.assert_array_equal(theirs.forces, ours.forces)
+    (tiny / "dataset.toml").write_text(MANIFEST + '[units]\nenergy = "Ry"\n', encoding="utf-8")
+    with pytest.raises(BadInput, match=r"unit 'Ry' of energy is unknown\. Allowed: eV, Hartree"):
+        load(tiny)
+
+
+def _no_forces(frames: list[Atoms]) -> None:
+    del frames[3].arrays["REF_forces"]
+
+
+def _nan_energy(frames: list[Atoms]) -> None:
+    frames[2].info["REF_energy"] = float("nan")
+
+
+def _nan_force(frames: list[Atoms]) -> None:
+    frames[2].arrays["REF_forces"][4, 1] = np.inf
+
+
+def _duplicate(frames: list[Atoms]) -> None:
+    frames[5].positions, frames[5].cell, frames[5].pbc = frames[1].positions, frames[1].cell, frames[1].pbc
+
+
+def _flat_cell(frames: list[Atoms]) -> None:
+    frames[0].pbc = True
+
+
+def _strange_element(frames: list[Atoms]) -> None:
+    frames[1].numbers = [0, 1, 1, 8, 1, 1]
+
+
+def _words(frames: list[Atoms]) -> None:
+    frames[1].info["REF_energy"] = "low"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (_no_forces, r"frame 3 \(H4O2\): no forces under 'REF_forces'"),
+        (_nan_energy, r"frame 2 \(H4O2\): the energy is nan; a label must be finite"),
+        (_nan_force, r"frame 2 \(H4O2\): the force on atom 4 is not finite"),
+        (_duplicate, r"frame 5 \(H4O2\): the same structure as .*frame 1 .*allow_duplicates = true"),
+        (_flat_cell, r"frame 0 \(H4O2\): periodic .* but its cell is missing or flat"),
+        (_strange_element, r"frame 1 \(.*\): unknown element with atomic number \[0\]"),
+        (_words, r"frame 1 \(H4O2\): the energy 'low' is not a number"),
+    ],
+)
+def test_a_bad_frame_is_refused_by_name(tmp_path: Path, spoil: Callable[[list[Atoms]], None], sentence: str) -> None:
+    frames = labelled()
+    spoil(frames)
+    write(tmp_path / "a.xyz", frames, format="extxyz")
+    with pytest.raises(BadInput, match=sentence):
+        load(tmp_path / "a.xyz")
+
+
+def test_duplicates_may_be_allowed(tmp_path: Path) -> None:
+    frames = labelled()
+    _duplicate(frames)
+    write(tmp_path / "frames.xyz", frames, format="extxyz")
+    (tmp_path / "dataset.toml").write_text(MANIFEST.replace("[[files]]", "allow_duplicates = true\n[[files]]"), "utf-8")
+    assert len(load(tmp_path)) == 8
+
+
+def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.xyz", labelled(), format="extxyz")
+    whole = (tmp_path / "a.xyz").read_bytes()
+    (tmp_path / "cut.xyz").write_bytes(whole[: int(0.45 * len(whole))])
+    (tmp_path / "cut.xyz.gz").write_bytes(gzip.compress(whole)[:400])
+    for name in ("cut.xyz", "cut.xyz.gz"):
+        with pytest.raises(BadInput, match=r"cut\.xyz.* cannot be read as structures|frame \d+ .*"):
+            load(tmp_path / name)
+
+
+def test_an_edited_file_is_refused(tiny: Path) -> None:
+    text = MANIFEST + f'sha256 = "{"0" * 64}"\n'
+    (tiny / "dataset.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput, match=r"is not the file its manifest names: sha256 .* edited or cut short"):
+        load(tiny)
+    (tiny / "dataset.toml").write_text(MANIFEST + "n_frames = 9\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="holds 8 frames; its manifest says 9"):
+        load(tiny)
+
+
+def test_elements_of_the_manifest_are_checked(tiny: Path) -> None:
+    (tiny / "dataset.toml").write_text(MANIFEST.replace("[[files]]", 'elements = ["H"]\n[[files]]'), encoding="utf-8")
+    with pytest.raises(BadInput, match="the files hold O, which 'elements' does not list"):
+        load(tiny)
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(BadInput, match=r"unknown data set 'ecemc_gfn2x'"):
+        manifest.find("ecemc_gfn2x")
+    with pytest.raises(BadInput, match=r"nowhere/a\.xyz: there is no such file"):
+        manifest.find("nowhere/a.xyz")
+
+
+def test_files_may_be_splits(tmp_path: Path) -> None:
+    frames = labelled()
+    for atoms in frames:
+        del atoms.info["splits"]
+    write(tmp_path / "a.xyz", frames[:5], format="extxyz")
+    write(tmp_path / "b.xyz", frames[5:], format="extxyz")
+    text = 'schema = 1\nname = "two"\nlevel_of_theory = "springs"\n'
+    text += "".join(f'[[files]]\npath = "{name}.xyz"\nsplit = "{split}"\n' for name, split in (("a", "train"), ("b", "test")))
+    (tmp_path / "dataset.toml").write_text(text, encoding="utf-8")
+    assert load(tmp_path).splits == {"train": (0, 1, 2, 3, 4), "test": (5, 6, 7)}
+
+
+def test_remarks_tell_what_flatters(tiny: Path) -> None:
+    assert any("vacuum labels" in text for text in remarks(load(tiny)))
+    text = (tiny / "frames.xyz").read_text(encoding="utf-8").replace("trajectory=t0", "trajectory=t3")
+    (tiny / "frames.xyz").write_text(text, encoding="utf-8")
+    assert any("Splits train and test share 1 trajectories" in text for text in remarks(load(tiny)))
+
+
+def test_the_hash_moves_with_the_frames(tiny: Path) -> None:
+    before = manifest.source(str(tiny)).sha256
+    with (tiny / "frames.xyz").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    assert manifest.source(str(tiny)).sha256 != before
