@@ -28,7 +28,7 @@ from mlipbench.models.entries import model_names, read_model
 from mlipbench.report import gate, page, table
 from mlipbench.store import Store, consistent
 
-GOOD, WORSE, CANNOT_TELL = 0, 1, 2
+GOOD, CANNOT_TELL, BAD_INPUT = 0, 2, 3
 
 
 def run(given: Namespace) -> int:
@@ -43,15 +43,25 @@ def run(given: Namespace) -> int:
     standing = _execute(given, plan)
     consistent([stored.result for _, stored in standing.ended])
     _write_page(given, suite, tier, plan.model_keys)
-    broken = [job.label for job in schedule.unfinished(standing)]
-    measured = any(
-        job.kind == "evaluate" and isinstance(stored.result.outcome, Measured) for job, stored in standing.ended
-    )
+    return _ended(standing)
+
+
+def _ended(standing: schedule.Standing) -> int:
+    """Say what went wrong, and return the exit code of a run."""
+    broken = schedule.broken(standing)
+    for reason in dict.fromkeys(outcome.reason for _, outcome in broken):
+        rows = [job.label for job, outcome in broken if outcome.reason == reason]
+        _say(f"not run: {', '.join(rows)}: {reason}")
+    if any(outcome.is_input for _, outcome in broken):
+        return BAD_INPUT
     if broken:
-        _say(f"not run, through our fault or the data's: {', '.join(broken)}; log.txt in their folders says more")
-    elif not measured:
+        _say("log.txt in the folders of these jobs says more")
+        return CANNOT_TELL
+    ended = [(job.kind, stored.result.outcome) for job, stored in standing.ended]
+    if not any(kind == "evaluate" and isinstance(outcome, Measured) for kind, outcome in ended):
         _say("nothing was measured; the reasons stand above and on the page")
-    return CANNOT_TELL if broken or not measured else GOOD
+        return CANNOT_TELL
+    return GOOD
 
 
 def train(given: Namespace) -> int:
@@ -97,13 +107,13 @@ def judge(given: Namespace) -> int:
     usual = Path("reports") / "baseline" / f"{suite.name}.json"
     path = usual if given.baseline is None else given.baseline
     if given.write_baseline:
-        gate.write_baseline(results, suite, path)
-        _say(f"baseline of {suite.name} written to {path}")
+        gate.write_baseline(results, _in_tier(suite, tier), path, models=[name], tier=tier)
+        _say(f"baseline of {name} in suite {suite.name} written to {path}")
         return GOOD
     if given.baseline is not None and not path.is_file():
         raise BadInput(f"--baseline {path}: there is no such file. Make one with --write-baseline.")
     baseline = gate.read_baseline(path) if path.is_file() else None
-    verdicts = gate.gate(results, _in_tier(suite, tier), name, baseline, against=given.against)
+    verdicts = gate.gate(results, suite, name, baseline, against=given.against or "", tier=tier)
     Console().print(gate.shown(verdicts))
     return verdicts.exit_code
 
@@ -202,9 +212,9 @@ def _write_page(given: Namespace, suite: Suite, tier: Tier, keys: Mapping[str, s
             f"the store {_store(given)} holds nothing of suite {suite.name}, tier {tier}. "
             f"Run it first: mlipbench run {suite.name}"
         )
-    shown = _in_tier(suite, tier)
-    written = page.write(stored, shown, out=given.out)
-    Console().print(table.head(table.leaderboard([one.result for one in stored], shown)))
+    entries = {entry.spec.name: entry for entry in map(read_model, model_names())}
+    written = page.write(stored, suite, out=given.out, tier=tier, entries=entries)
+    Console().print(table.head(table.leaderboard([one.result for one in stored], suite, tier=tier)))
     _say(f"leaderboard: {written}")
 
 

@@ -20,7 +20,9 @@ from mlipbench.errors import BadInput
 from mlipbench.store import Store, consistent, slug
 
 METRIC = Metric(name="m", title="M", unit="eV", better="lower", good=0.0, bad=1.0, says="mean")
-SAMPLES = Samples(units=("a", "b"), unit_of_row=np.array([0, 1]), rows=np.array([[1.0, 2.0], [3.0, 4.0]]), reducer="mean")
+SAMPLES = Samples(
+    units=("a", "b"), unit_of_row=np.array([0, 1]), rows=np.array([[1.0, 2.0], [3.0, 4.0]]), reducer="mean"
+)
 PROVENANCE = Provenance(
     started="2026-01-01T00:00:00+00:00", seconds=1.0, cpu_seconds=1.0, peak_memory_MB=1.0, host="h", hardware="c",
     device="cpu", python="3.11", packages={"numpy": "2"}, mlipbench="0", seed=0,
@@ -32,7 +34,7 @@ RESULT = Result(
 )  # fmt: skip
 VIEWS = (
     Parity(title="p", axis=Axis(quantity="q"), reference=np.arange(3.0), predicted=np.ones(3), group=("a", "b", "c")),
-    Bars(title="b", axis=Axis(quantity="q", unit="eV", log=True), labels=("x",), values=np.ones(1), low=np.zeros(1), high=np.ones(1)),
+    Bars(title="b", axis=Axis(quantity="q", unit="eV", log=True), labels=("x",), values=np.ones(1), low=np.zeros(1), high=np.ones(1)),  # noqa: E501
 )  # fmt: skip
 
 
@@ -88,9 +90,12 @@ def test_a_store_in_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_only_one_run_at_a_time(tmp_path: Path) -> None:
-    with Store(tmp_path).lock():
-        with pytest.raises(BadInput, match=r"is in use by another run \(process \d+ on .*\)\. Wait"), Store(tmp_path).lock():
-            pass
+    with (
+        Store(tmp_path).lock(),
+        pytest.raises(BadInput, match=r"is in use by another run \(process \d+ on .*\)\. Wait"),
+        Store(tmp_path).lock(),
+    ):
+        pass
     with Store(tmp_path).lock():
         pass
 

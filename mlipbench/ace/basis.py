@@ -30,16 +30,17 @@ _Block = tuple[_Channel, int]  # a channel and its l
 class Basis:
     """Which functions describe an atom's surroundings.
 
-    A product of ν features belongs to the basis when Σ (n + l_weight · l) over its features is at most `degrees[ν - 1]`;
-    n counts from 0. Each centre element has its own coefficients.
+    A product of ν features belongs to the basis when Σ (n + l_weight · l) over its features is at most
+    `degrees[ν - 1]`; n counts from 0. Each centre element has its own coefficients.
 
     Attributes:
         numbers: atomic numbers covered, ascending.
         cutoff_A: distance beyond which atoms do not see each other.
-        degrees: largest total degree for ν = 1 (pairs), 2 and 3 features; one to three numbers, below 0 leaves an order out.
+        degrees: largest total degree for ν = 1 (pairs), 2 and 3 features; one to three numbers, and one below 0 leaves
+            its order out.
         l_max: largest angular number.
         l_weight: degree that one unit of l costs.
-        decay: of the distance transform exp(-decay · r / cutoff_A); larger spends more resolution on short distances.
+        decay: of the distance transform exp(-decay · r / cutoff_A); larger resolves short distances better.
         envelope: p of the factor (1 - (r / cutoff_A)²)^p; from 3 on the energy is twice differentiable at the cutoff.
 
     Raises:
@@ -65,7 +66,7 @@ class Basis:
             ("l_max", 0 <= self.l_max <= 8, "a whole number from 0 to 8"),
             ("l_weight", 0 < self.l_weight < np.inf, "a positive number"),
             ("decay", 0 < self.decay <= 20, "a positive number up to 20"),
-            ("envelope", 3 <= self.envelope <= 8, "a whole number from 3 to 8, so that forces have a slope at the cutoff"),
+            ("envelope", 3 <= self.envelope <= 8, "a whole number from 3 to 8, for smooth forces"),
         )  # fmt: skip
         for name, good, allowed in checks:
             if not good:
@@ -209,4 +210,3 @@ def _distinct(term_features: Int, constant: int) -> tuple[Int, Int, Int]:
     keyed, inverse = np.unique(np.column_stack([order, term_features]), axis=0, return_inverse=True)
     ends = np.searchsorted(keyed[:, 0], np.arange(1, MAX_ORDER + 1), side="right")
     return np.ascontiguousarray(keyed[:, 1:]), inverse.reshape(-1).astype(np.int64), ends.astype(np.int64)
-

@@ -56,7 +56,7 @@ def wigner_3j(l1: int, l2: int, l3: int, m1: int, m2: int, m3: int) -> float:
     )
     for degree, order in ((l1, m1), (l2, m2), (l3, m3)):
         square *= factorial(degree + order) * factorial(degree - order)
-    sign = (-1) ** ((l1 - l2 - m3) % 2) * (1 if total >= 0 else -1)
+    sign = 1.0 if ((l1 - l2 - m3) % 2 == 0) == (total >= 0) else -1.0
     return sign * sqrt(square * total * total)
 
 

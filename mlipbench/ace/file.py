@@ -1,4 +1,4 @@
-"""A linear ACE as one npz file without pickles: a JSON header and three arrays. The format is described in docs/ace.md."""
+"""A linear ACE as one npz file without pickles: a JSON header and three arrays; docs/ace.md describes the format."""
 
 from __future__ import annotations
 
@@ -91,7 +91,16 @@ def _unpack(content: bytes, name: str) -> tuple[dict[str, Float], dict[str, Any]
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             header = json.loads(file["header"].tobytes().decode())
             arrays = {key: file[key] for key in ARRAYS}
-    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise BadInput(f"{name} is damaged or no ACE file: {type(error).__name__}: {error}.") from error
     if not isinstance(header, dict):
         raise BadInput(f"{name} is damaged: its header is no table.")

@@ -8,16 +8,16 @@ from math import inf, log, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg.blas import dsyrk
+from scipy.linalg.blas import dsymv, dsyrk
 from scipy.linalg.lapack import dpocon, dpotrf, dpotrs, dtrtri
-from scipy.optimize import minimize_scalar
 
 from mlipbench.ace.basis import Basis, functions
-from mlipbench.ace.kernels import design, pair_tables, product_tables
+from mlipbench.ace.kernels import design
 from mlipbench.ace.neighbours import neighbours
 from mlipbench.ace.potential import LinearAce, species_of
+from mlipbench.ace.tables import pair_tables, product_tables
 from mlipbench.core.model import Float, Int, Progress
-from mlipbench.errors import BadInput
+from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -27,8 +27,10 @@ _CHUNK_BYTES = 64 * 2**20
 # share of the labels' squares, the evidence is round-off, and its maximum would run away with it.
 _SMALLEST_CONDITION = 2e-16
 _SMALLEST_RESIDUAL = 1e-13
-_DECADES = (-17.0, 1.0)  # of the ridge relative to the trace
-_OFFSET_DEGREE = 0.5
+# Decades of the ridge relative to the trace: the range, and where the search starts and how wide it walks.
+_DECADES = (-17.0, 1.0)
+_START = -11.0
+_STEPS = (2.0, 0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -147,7 +149,6 @@ def fit(
     data: Sequence[Labelled],
     *,
     e0_eV: Float,
-    free_offsets: bool,
     wall_reach_A: Float,
     weights: Weights,
     prior_exponent: float,
@@ -159,7 +160,6 @@ def fit(
         basis: the functions.
         data: labelled frames.
         e0_eV: shape (n_elements,), taken off the energies first.
-        free_offsets: whether one more coefficient per element may correct `e0_eV`.
         wall_reach_A: shape (n_elements, n_elements), reach of the repulsion, which is taken off all labels.
         weights: of the rows.
         prior_exponent: the prior variance of a coefficient falls as (degree + 1)^-prior_exponent.
@@ -174,19 +174,14 @@ def fit(
     baseline = LinearAce(
         basis=basis, e0_eV=e0_eV, weights=np.zeros((n_elements, n_functions)), wall_reach_A=wall_reach_A
     )
-    equations = NormalEquations(n_elements * (n_functions + int(free_offsets)))
-    _stream(equations, baseline, data, weights, free_offsets=free_offsets, progress=progress)
+    equations = normal_equations(baseline, data, weights, progress=progress)
     degree = np.tile(functions(basis).degree, n_elements)
-    if free_offsets:
-        degree = np.append(degree, np.full(n_elements, _OFFSET_DEGREE))
     progress(len(data), len(data), f"solving for {equations.n_columns} coefficients")
     solution = solve(equations, degree**prior_exponent)
-    many = n_elements * n_functions
-    offsets = solution.coefficients[many:] if free_offsets else np.zeros(n_elements)
     potential = LinearAce(
         basis=basis,
-        e0_eV=e0_eV + offsets,
-        weights=solution.coefficients[:many].reshape(n_elements, n_functions),
+        e0_eV=e0_eV,
+        weights=solution.coefficients.reshape(n_elements, n_functions),
         wall_reach_A=wall_reach_A,
     )
     return Fit(potential=potential, solution=solution, n_rows=equations.n_rows, n_columns=equations.n_columns)
@@ -209,7 +204,7 @@ def solve(equations: NormalEquations, precision: Float) -> Ridge:
     Source: MacKay, Neural Comput. 4, 415 (1992).
     """
     if not equations.n_rows:
-        raise BadInput("the ACE fit has no rows: give it labelled frames, and a weight that is not zero")
+        raise BadInput("the ACE fit has no rows: give it labelled frames")
     if not (np.isfinite(equations.square) and np.isfinite(equations.vector).all()):
         raise BadInput("the ACE fit met a label or a position that is not finite")
     scale = precision**-0.5
@@ -238,9 +233,9 @@ def _solution(equations: NormalEquations, matrix: Float, vector: Float, scale: F
     factor = _cholesky(matrix, ridge)
     if factor is None:
         raise BadInput(f"the ACE fit's normal equations are singular at a ridge of {ridge:.1e}; give more frames")
-    symmetric = np.tril(matrix) + np.tril(matrix, -1).T
     found = dpotrs(factor, vector, lower=1)[0]
-    found = found + dpotrs(factor, vector - symmetric @ found - ridge * found, lower=1)[0]
+    left = vector - dsymv(1.0, matrix, found, lower=1) - ridge * found
+    found = found + dpotrs(factor, left, lower=1)[0]
     residual = max(equations.square - float(vector @ found), _SMALLEST_RESIDUAL * equations.square)
     inverse = np.tril(dtrtri(factor, lower=1)[0])
     return Ridge(
@@ -267,27 +262,56 @@ def _cholesky(matrix: Float, ridge: float) -> Float | None:
 
 
 def _minimise(function: Callable[[float], float], low: float, high: float) -> float:
-    """Return the lowest point of a function: a coarse scan, then Brent's search beside the best point."""
-    points = np.linspace(low, high, 8)
-    values = [function(float(point)) for point in points]
-    best = int(np.argmin(values))
-    bounds = (float(points[max(best - 1, 0)]), float(points[min(best + 1, len(points) - 1)]))
-    found = minimize_scalar(function, bounds=bounds, method="bounded", options={"xatol": 0.05, "maxiter": 12})
-    return float(found.x) if found.fun <= values[best] else float(points[best])
+    """Return the lowest point of a function with one valley: walks in smaller and smaller steps, then a parabola.
+
+    Few calls, since each costs a factorisation, and the valley is flat at its bottom.
+    """
+    values: dict[float, float] = {}
+
+    def at(x: float) -> float:
+        if x not in values:
+            values[x] = function(x) if low <= x <= high else inf
+        return values[x]
+
+    best = _START
+    for size in _STEPS:
+        step = -size if at(best - size) < at(best) else size
+        while low <= best + step <= high and (at(best + step) < at(best) or at(best) == inf):
+            best += step
+    left, right = best - _STEPS[-1], best + _STEPS[-1]
+    middle = _vertex((left, best, right), (at(left), at(best), at(right)))
+    return middle if at(middle) < at(best) else best
 
 
-def _stream(
-    equations: NormalEquations,
-    baseline: LinearAce,
-    data: Sequence[Labelled],
-    weights: Weights,
-    *,
-    free_offsets: bool,
-    progress: Progress,
-) -> None:
-    """Add the rows of all frames, as many at a time as fit in a chunk."""
+def _vertex(x: tuple[float, float, float], y: tuple[float, float, float]) -> float:
+    """Return the lowest point of the parabola through three points, or a midpoint beside one that is infinite."""
+    if y[0] == inf or y[2] == inf:
+        return 0.5 * (x[1] + (x[0] if y[0] == inf else x[2]))
+    rise, fall = (x[1] - x[0]) * (y[1] - y[2]), (x[1] - x[2]) * (y[1] - y[0])
+    if rise == fall:
+        return x[1]
+    return x[1] - 0.5 * ((x[1] - x[0]) * rise - (x[1] - x[2]) * fall) / (rise - fall)
+
+
+def normal_equations(
+    baseline: LinearAce, data: Sequence[Labelled], weights: Weights, *, progress: Progress
+) -> NormalEquations:
+    """Return the sums over the weighted rows of all frames, as many at a time as fit in a chunk.
+
+    Args:
+        baseline: gives the basis, and is taken off the labels.
+        data: labelled frames.
+        weights: of the rows.
+        progress: called after each piece.
+
+    Raises:
+        BadInput, ModelFailure, NotApplicable: as `fit`.
+    """
     if not data:
         raise BadInput("the ACE fit has no frames")
+    if not weights.energy + weights.forces + weights.stress > 0:
+        raise BadInput("the ACE fit has no weight: energy, forces or stress needs one above 0")
+    equations = NormalEquations(baseline.weights.size)
     sizes = [_n_rows(labelled) for labelled in data]
     room = max(*sizes, _CHUNK_BYTES // (8 * equations.n_columns), 1)
     rows, labels = np.zeros((room, equations.n_columns)), np.zeros(room)
@@ -299,22 +323,25 @@ def _stream(
             rows[:used] = 0.0
             used = 0
         piece = slice(used, used + size)
-        _fill(rows[piece], labels[piece], baseline, labelled, weights, free_offsets=free_offsets)
+        try:
+            _fill(rows[piece], labels[piece], baseline, labelled, weights)
+        except (BadInput, ModelFailure, NotApplicable) as error:
+            raise type(error)(f"frame {done}: {error}") from error
         used += size
     equations.add(rows[:used], labels[:used])
     progress(len(data), len(data), f"{equations.n_rows} rows")
+    return equations
 
 
 def _n_rows(labelled: Labelled) -> int:
     return 1 + 3 * len(labelled.frame) + (6 if labelled.stress is not None else 0)
 
 
-def _fill(
-    rows: Float, labels: Float, baseline: LinearAce, labelled: Labelled, weights: Weights, *, free_offsets: bool
-) -> None:
+def _fill(rows: Float, labels: Float, baseline: LinearAce, labelled: Labelled, weights: Weights) -> None:
     """Fill the weighted rows and labels of one frame; the rows are zero before."""
     frame, basis = labelled.frame, baseline.basis
     n = len(frame)
+    labels[:] = 0.0
     if not n:
         return
     pairs = neighbours(frame, basis.cutoff_A)
@@ -324,8 +351,6 @@ def _fill(
         pair_tables(basis), product_tables(basis), pairs.start, pairs.index, pairs.vector, species,
         rows[0], rows[1 : 1 + 3 * n], virial,
     )  # fmt: skip
-    if free_offsets:
-        rows[0, -len(basis.numbers) :] = np.bincount(species, minlength=len(basis.numbers))
     known = baseline.evaluate(frame, pairs)
     labels[0] = labelled.energy - known.energy
     labels[1 : 1 + 3 * n] = (labelled.forces - known.forces).reshape(-1)

@@ -65,7 +65,9 @@ def box(positions: Float, cell: Float, periodic: np.ndarray, cutoff_A: float) ->
     """
     kept = cell[periodic]
     if not np.isfinite(kept).all() or (len(kept) and np.linalg.matrix_rank(kept) < len(kept)):
-        raise BadInput(f"the cell {cell.tolist()} is periodic along vectors that span no volume; give it a cell, or pbc=False")
+        raise BadInput(
+            f"the cell {cell.tolist()} is periodic along vectors that span no volume; give it a cell, or pbc=False"
+        )
     if len(kept) == 3:
         return cell, np.zeros(3)
     # Directions perpendicular to all periodic vectors: their coordinates do not change from image to image.

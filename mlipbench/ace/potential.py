@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlipbench.ace.basis import Basis, functions
-from mlipbench.ace.kernels import Folded, Pairs, Wall, fold, infer, pair_tables
+from mlipbench.ace.kernels import infer
 from mlipbench.ace.neighbours import Neighbours, neighbours
+from mlipbench.ace.tables import Folded, Pairs, Wall, fold, pair_tables
 from mlipbench.core.model import Float, Int
 from mlipbench.errors import BadInput, NotApplicable
 
@@ -125,4 +126,5 @@ def species_of(frame: Atoms, numbers: tuple[int, ...]) -> Int:
         names = ", ".join(chemical_symbols[number] for number in sorted(set(frame.numbers[strange].tolist())))
         known = ", ".join(chemical_symbols[number] for number in numbers)
         raise NotApplicable(f"the ACE does not cover {names}; it covers {known}")
-    return place.astype(np.int64)
+    species: Int = place.astype(np.int64)
+    return species

@@ -75,7 +75,7 @@ def error_metrics(
         ),
         Metric(
             name=f"{of}_q95", title=f"{title} 95 % error", unit=unit, better="lower", good=2.0 * good, bad=2.0 * bad,
-            says=f"95th percentile of the absolute errors over {over}; {OVER}, by bootstrap",
+            says=f"95th percentile of the absolute errors over {over}; {OVER}, by Woodruff's method",
         ),
         Metric(
             name=f"{of}_relative_rmse", title=f"{title} relative RMSE", unit="", better="lower", good=0.02, bad=1.0,
@@ -124,9 +124,8 @@ def _rows(kind: str, wrong: Float, centred: Float) -> tuple[Float, str]:
 
 
 def value_of(metric: Metric, rows: Float, units: Names, reducer: str, *, part: str = "") -> MetricValue:
-    """Return `core.measure.measure` of the rows, without a warning where leaving one unit out leaves no spread."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return measure(metric, rows, units.tolist(), reducer, part=part)
+    """Return `core.measure.measure` of the rows, with the units as an array of names."""
+    return measure(metric, rows, units.tolist(), reducer, part=part)
 
 
 def values_by_config_type(

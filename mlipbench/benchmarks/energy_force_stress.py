@@ -23,21 +23,33 @@ from mlipbench.benchmarks.comparison import (
 from mlipbench.benchmarks.frames import predict, spread_out
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
-from mlipbench.core.measure import squares
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Float, Model
 from mlipbench.core.view import Axis, View
 from mlipbench.units import GPA_PER_EV_PER_CUBIC_ANGSTROM, MEV_PER_EV
 
 PART_KINDS = ("rmse", "mae", "relative_rmse")
+SHAPE_KINDS = ("rmse", "relative_rmse")
 COMPONENTS = "all three components of all atoms of all frames"
 
-SHAPE = Metric(
-    name="energy_shape_rmse", title="Energy RMSE, shifted", unit="meV/atom", better="lower", good=1.0, bad=20.0,
-    says=(
-        "root of the mean squared energy error per atom over frames, after one constant per element was fitted to these"
-        " errors by least squares (shortest solution where the compositions leave them open), so that models with"
-        f" another energy of the lone atoms can be compared; {OVER}, the fit held fixed"
+FITTED = (
+    "one constant per element was fitted to {what} by least squares over these frames (shortest solution where their"
+    " compositions leave it open)"
+)
+SHAPE = (
+    Metric(
+        name="energy_shape_rmse", title="Energy RMSE, shifted", unit="meV/atom", better="lower", good=1.0, bad=20.0,
+        headline=True,
+        says="root of the mean squared energy error per atom over frames, after "
+        + FITTED.format(what="the errors")
+        + f", so that models with another energy of the lone atoms can be compared; {OVER}, the fit held fixed",
+    ),
+    Metric(
+        name="energy_shape_relative_rmse", title="Energy relative RMSE, shifted", unit="", better="lower", good=0.02,
+        bad=1.0, log_scale=True,
+        says="energy_shape_rmse divided by the standard deviation of the reference energy per atom, after "
+        + FITTED.format(what="that")
+        + f", so that differences of composition do not count as spread; {OVER}, the fits held fixed",
     ),
 )  # fmt: skip
 COSINE = Metric(
@@ -45,8 +57,8 @@ COSINE = Metric(
     says=f"mean cosine of the angle between predicted and reference force over atoms with both forces; {OVER}",
 )  # fmt: skip
 METRICS = (
-    *error_metrics("energy", "Energy", "meV/atom", good=1.0, bad=20.0, over="frames, per atom", headline=True),
-    SHAPE,
+    *error_metrics("energy", "Energy", "meV/atom", good=1.0, bad=20.0, over="frames, per atom"),
+    *SHAPE,
     *error_metrics("force", "Force", "meV/Å", good=20.0, bad=200.0, over=COMPONENTS, headline=True),
     COSINE,
     *error_metrics(
@@ -71,8 +83,8 @@ class EnergyForceStress:
         metrics=METRICS,
         observe_version=1,
         score_version=1,
-        source="relative RMSE: RMSE over the reference's standard deviation, as in Magdău et al., npj Comput. Mater. 9,"
-        " 146 (2023), doi:10.1038/s41524-023-01100-w",
+        source="relative RMSE: RMSE over the reference's standard deviation, as in Magdău et al.,"
+        " npj Computational Materials 9, 146 (2023), doi:10.1038/s41524-023-01100-w",
         seconds=5.0,
     )
 
@@ -96,7 +108,10 @@ class EnergyForceStress:
             found += error_values(errors, METRICS, kinds=KINDS)
             found += values_by_config_type(errors, METRICS, kinds=PART_KINDS)
         found += values_by(force, METRICS, label="element", names=_symbols(chosen), kinds=PART_KINDS)
-        found += _shape_values(energy, chosen)
+        if len(chosen) >= 2 * np.linalg.matrix_rank(_fractions(chosen)):
+            shape = _less_constants(energy, chosen)
+            found += error_values(shape, METRICS, kinds=SHAPE_KINDS)
+            found += values_by_config_type(shape, METRICS, kinds=SHAPE_KINDS)
         found += _cosine_values(force)
         return tuple(found)
 
@@ -159,29 +174,17 @@ def _fractions(data: Dataset) -> Float:
     return counts / data.n_atoms[:, None]
 
 
-def _shape_values(energy: Errors, data: Dataset) -> list[MetricValue]:
-    """Return the RMSE about a fitted constant per element; nothing when there are hardly more frames than constants."""
-    fractions = _fractions(data)
-    wrong = energy.predicted - energy.reference
-    constants, _, rank, _ = np.linalg.lstsq(fractions, wrong, rcond=1e-9)
-    if len(wrong) < 2 * int(rank):
-        return []
-    rows = squares(wrong - fractions @ constants)
-    found = [value_of(SHAPE, rows, energy.units, "root_mean")]
-    for name in np.unique(energy.config_types).tolist():
-        own = energy.config_types == name
-        found.append(value_of(SHAPE, rows[own], energy.units[own], "root_mean", part=f"config_type={name}"))
-    return found
-
-
 def _less_constants(energy: Errors, data: Dataset) -> Errors:
-    """Take from reference and prediction, each, the constants per element that fit it best."""
+    """Take from reference and prediction, each, the constants per element that fit it best.
+
+    The difference of the two is then the error less the constants that fit the error best.
+    """
     fractions = _fractions(data)
 
     def rest(per_atom: Float) -> Float:
         return np.asarray(per_atom - fractions @ np.linalg.lstsq(fractions, per_atom, rcond=1e-9)[0])
 
-    return replace(energy, reference=rest(energy.reference), predicted=rest(energy.predicted))
+    return replace(energy, of="energy_shape", reference=rest(energy.reference), predicted=rest(energy.predicted))
 
 
 def _cosine_values(force: Errors) -> list[MetricValue]:

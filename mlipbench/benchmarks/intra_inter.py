@@ -66,7 +66,8 @@ class IntraInter:
         metrics=METRICS,
         observe_version=1,
         score_version=1,
-        source="vacuum re-evaluation: Magdău et al., npj Comput. Mater. 9, 146 (2023), doi:10.1038/s41524-023-01100-w",
+        source="vacuum re-evaluation: Magdău et al., npj Computational Materials 9, 146 (2023),"
+        " doi:10.1038/s41524-023-01100-w",
         needs=frozenset({"molecules", "vacuum_labels"}),
         seconds=10.0,
     )
@@ -88,9 +89,9 @@ class IntraInter:
         said = predict(model, chosen.frames, context, remark="frames")
         alone = _molecules_alone(found, chosen)
         vacuum = predict(model, alone, context, remark="molecules in vacuum")
-        # The molecules' rows stand molecule after molecule; the atoms of a frame may stand in any order.
+        # Answers come molecule after molecule, but the atoms of a frame may stand in any order.
         forces = np.empty_like(vacuum.forces)
-        forces[np.argsort(found.molecule, kind="stable")] = vacuum.forces
+        forces[found.rows_by_molecule] = vacuum.forces
         frame_of_molecule = np.repeat(np.arange(len(chosen)), found.molecules_in_frame)
         return {
             "frame": found.frames,
@@ -193,7 +194,7 @@ def _molecules_alone(found: Molecular, data: Dataset) -> list[Atoms]:
     charges = _charges(found, data)
     numbers = data.numbers
     alone = []
-    groups = np.split(np.argsort(found.molecule, kind="stable"), np.cumsum(np.bincount(found.molecule))[:-1])
+    groups = np.split(found.rows_by_molecule, np.cumsum(np.bincount(found.molecule))[:-1])
     for rows, charge in zip(groups, charges, strict=True):
         atoms = Atoms(numbers=numbers[rows], positions=found.positions[rows], masses=found.masses[rows])
         if charge:

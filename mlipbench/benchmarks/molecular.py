@@ -53,6 +53,11 @@ class Molecular:
         """Does an atom's molecule have two atoms or more? Shape (n_atoms_total,)."""
         return np.asarray(np.bincount(self.molecule)[self.molecule] > 1)
 
+    @property
+    def rows_by_molecule(self) -> Int:
+        """Atom rows, molecule after molecule in the order of their numbers, shape (n_atoms_total,)."""
+        return np.argsort(self.molecule, kind="stable")
+
     def split(self, forces: Float) -> ForceParts:
         """Return the translation, rotation and vibration parts of forces on these frames."""
         return split_forces(forces, self.positions, self.masses, self.molecule)

@@ -40,9 +40,15 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broken:
-    """We are at fault; shown as not run."""
+    """We are at fault, or the input is; shown as not run.
+
+    Attributes:
+        reason: one sentence.
+        is_input: the user can mend it: a file, a name, a number.
+    """
 
     reason: str
+    is_input: bool = False
     outcome: Literal["broken"] = "broken"
 
 
@@ -129,6 +135,7 @@ class Result:
         outcome: what became of it.
         provenance: how it came about.
         training: what a training left; None for an evaluation.
+        spec: the model that answered; None where it is not known.
     """
 
     schema: int = SCHEMA
@@ -154,3 +161,4 @@ class Result:
     outcome: Outcome
     provenance: Provenance
     training: Training | None = None
+    spec: ModelSpec | None = None

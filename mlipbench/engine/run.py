@@ -35,7 +35,9 @@ def attempt(call: Callable[[], T]) -> T | Exception:
         return error
 
 
-def perform(job: Job, store: Store, progress: Progress, *, log: Callable[[], str] = lambda: "") -> Stored:
+def perform(
+    job: Job, store: Store, progress: Progress, *, log: Callable[[], str] = lambda: "", model: Model | None = None
+) -> Stored:
     """Run a job and write its record; an exception becomes an outcome.
 
     Args:
@@ -43,6 +45,7 @@ def perform(job: Job, store: Store, progress: Progress, *, log: Callable[[], str
         store: where the record goes.
         progress: called with done, total and a remark.
         log: returns what was printed so far, for the record.
+        model: asked instead of the job's own and always anew; for timing what is not the model.
 
     Raises:
         BadInput: the store cannot be written.
@@ -51,7 +54,7 @@ def perform(job: Job, store: Store, progress: Progress, *, log: Callable[[], str
     with tempfile.TemporaryDirectory(prefix="mlipbench-") as scratch:
         if job.kind == "train":
             return _train(job, store, progress, Path(scratch), clock, log)
-        return _evaluate(job, store, progress, clock, log)
+        return _evaluate(job, store, progress, clock, log, model)
 
 
 def outcome_of(error: Exception) -> Outcome:
@@ -61,7 +64,7 @@ def outcome_of(error: Exception) -> Outcome:
     if isinstance(error, NotApplicable):
         return Skipped(reason=str(error))
     if isinstance(error, BadInput):
-        return Broken(reason=str(error))
+        return Broken(reason=str(error), is_input=True)
     return Broken(reason=f"{type(error).__name__}: {error}")
 
 
@@ -112,7 +115,9 @@ def _trained(job: Job, progress: Progress, scratch: Path) -> tuple[Trained, dict
     return trained, facts
 
 
-def _evaluate(job: Job, store: Store, progress: Progress, clock: Clock, log: Callable[[], str]) -> Stored:
+def _evaluate(
+    job: Job, store: Store, progress: Progress, clock: Clock, log: Callable[[], str], given: Model | None
+) -> Stored:
     """Observe, score and show."""
     from mlipbench.benchmarks import benchmark
 
@@ -120,7 +125,7 @@ def _evaluate(job: Job, store: Store, progress: Progress, clock: Clock, log: Cal
 
     def measure() -> tuple[Observation, Outcome, tuple[View, ...]]:
         data = _dataset(job.data, job.data_sha256).split(job.split)
-        model = _model(job)
+        model = _model(job) if given is None else Asked(given, attempt, remember=False)
         seen = made.observe(model, data, Context(seed=job.seed, device=job.device, progress=progress))
         return seen, Measured(values=made.score(seen, data)), made.views(seen, data)
 
@@ -183,7 +188,7 @@ def _record(job: Job, outcome: Outcome, clock: Clock, *, about: About | None = N
         checkpoint_sha256=job.model.checkpoint_sha256 or "", parameters=job.parameters,
         dataset=f"{spec.name}@{spec.version}" if spec else job.data, data_sha256=job.data_sha256, split=job.split,
         level_of_theory=spec.level_of_theory if spec else "", outcome=outcome,
-        provenance=clock.stop(device=job.device, seed=job.seed),
+        provenance=clock.stop(device=job.device, seed=job.seed), spec=job.model,
     )  # fmt: skip
     if about is None:
         return result

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from mlipbench.core.result import Broken, Failed, Measured, Outcome, Skipped
+from mlipbench.core.result import Broken, Measured, Outcome
 from mlipbench.engine.executors import Executor
 from mlipbench.engine.messages import Event, Moved
 from mlipbench.engine.plan import Job, Plan, finished, trained_spec
@@ -126,8 +126,7 @@ def _ready(job: Job, standing: Standing) -> Job | Outcome | None:
             outcome = stored.result.outcome
             if isinstance(outcome, Measured):
                 return replace(job, model=trained_spec(job, stored))
-            kind: type[Failed | Skipped | Broken] = type(outcome)
-            return kind(reason=f"its training ended first: {outcome.reason}")
+            return replace(outcome, reason=f"its training ended first: {outcome.reason}")
     return None
 
 
@@ -178,8 +177,6 @@ def seconds_left(standing: Standing, slots: int) -> float:
     return rest * scale / max(1, slots)
 
 
-def unfinished(standing: Standing) -> Iterable[Job]:
-    """Yield jobs that ended through our fault."""
-    for job, stored in standing.ended:
-        if isinstance(stored.result.outcome, Broken):
-            yield job
+def broken(standing: Standing) -> list[tuple[Job, Broken]]:
+    """Return the jobs that no model is to blame for."""
+    return [(job, one.result.outcome) for job, one in standing.ended if isinstance(one.result.outcome, Broken)]

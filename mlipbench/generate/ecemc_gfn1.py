@@ -276,7 +276,7 @@ def _xtb_dynamics() -> Iterator[Trajectory]:
         ("cluster_2", _mix(1, 1), 4, None, 0.4, 0.2, 3),
         ("cluster_3", _mix(1, 2), 3, None, 0.4, 0.2, 3),
         ("liquid_3", _mix(1, 2), 4, 1.05, 0.3, 0.1, 3),
-        ("liquid_6", _mix(2, 4), 3, 1.05, 0.2, 0.08, 2),
+        ("liquid_6", _mix(2, 4), 2, 1.05, 0.2, 0.08, 2),
     )
     for kind, composition, replicas, density, equilibration_ps, gap_ps, n_frames in rows:
         for replica in range(replicas):

@@ -19,6 +19,10 @@ from mlipbench.errors import NotApplicable, missing_package
 from mlipbench.models.gaff2 import openmm
 
 SMILES = {"EC": "C1COC(=O)O1", "EMC": "CCOC(=O)OC"}
+# GAFF2's types; c5 is its sp3 carbon in a five-membered ring. They are checked because some builds of antechamber do not
+# repeat themselves: the same input gave EC's ring carbons c5 in some runs and c3 in others.
+TYPES = {"EC": "c5 c5 os c o os h1 h1 h1 h1", "EMC": "c3 c3 os c o os c3 hc hc hc h1 h1 h1 h1 h1"}
+ATTEMPTS = 20
 CONFORMER_SEED = 7
 SCEE = 1.2  # AMBER scales 1-4 electrostatics by its inverse
 
@@ -36,18 +40,18 @@ def program(name: str, *, extra: str) -> str:
     return found
 
 
-def parametrise(name: str, smiles: str, out: Path) -> None:
+def parametrise(name: str, out: Path) -> None:
     """Write `out`/`name`.xml, an OpenMM System of one molecule, and `out`/`name`.xyz, a start geometry.
 
     The AM1-BCC charges come rounded to four digits; what they miss to zero is spread evenly over the atoms, so that a
     periodic box is neutral.
 
     Raises:
-        NotApplicable: RDKit, OpenMM or AmberTools is missing, or one of the programs failed.
+        NotApplicable: RDKit, OpenMM or AmberTools is missing, or a program failed or typed the atoms otherwise.
     """
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        _write_conformer(name, smiles, scratch / f"{name}.mol", out / f"{name}.xyz")
+        _write_conformer(name, SMILES[name], scratch / f"{name}.mol", out / f"{name}.xyz")
         _amber(name, scratch)
         (out / f"{name}.xml").write_text(_openmm_xml(scratch / f"{name}.prmtop"), encoding="utf-8")
 
@@ -72,12 +76,27 @@ def _write_conformer(name: str, smiles: str, mol: Path, xyz: Path) -> None:
 
 def _amber(name: str, scratch: Path) -> None:
     files = f"-i {name}.mol -fi mdl -o {name}.mol2 -fo mol2 -c bcc -at gaff2 -nc 0 -rn {name} -pf y -dr no"
-    _call("antechamber", files.split(), scratch)
+    for _ in range(ATTEMPTS):
+        _call("antechamber", files.split(), scratch)
+        if mol2_types((scratch / f"{name}.mol2").read_text(encoding="utf-8")) == TYPES[name].split():
+            break
+    else:
+        raise NotApplicable(f"antechamber did not type {name} as {TYPES[name]} in {ATTEMPTS} runs; try another build")
     _call("parmchk2", f"-i {name}.mol2 -f mol2 -o {name}.frcmod -s gaff2".split(), scratch)
     lines = ["source leaprc.gaff2", f"loadamberparams {name}.frcmod", f"m = loadmol2 {name}.mol2"]
     lines += [f"saveamberparm m {name}.prmtop {name}.inpcrd", "quit"]
     (scratch / "leap.in").write_text("\n".join(lines) + "\n", encoding="utf-8")
     _call("tleap", ["-f", "leap.in"], scratch)
+
+
+def mol2_types(text: str) -> list[str]:
+    """Return the atom types in a Tripos mol2 file.
+
+    >>> mol2_types("@<TRIPOS>ATOM\\n1 C1 0.0 0.0 0.0 c5 1 EC 0.1\\n@<TRIPOS>BOND\\n1 1 2 1")
+    ['c5']
+    """
+    rows = text.split("@<TRIPOS>ATOM\n")[1].split("@<TRIPOS>")[0].splitlines()
+    return [row.split()[5] for row in rows]
 
 
 def _call(name: str, arguments: list[str], folder: Path) -> None:
@@ -144,5 +163,5 @@ def _symmetrised(torsions: Any, bonds: list[tuple[int, int]], system: Any) -> An
 
 
 if __name__ == "__main__":
-    for key, text in SMILES.items():
-        parametrise(key, text, Path(sys.argv[1]))
+    for key in SMILES:
+        parametrise(key, Path(sys.argv[1]))

@@ -75,11 +75,12 @@ class AceModel:
             BadInput: positions or cell make no sense.
         """
         found = self._evaluate(frames)
+        none = np.zeros((3, 3))
         return Predictions(
             n_atoms=np.array([len(frame) for frame in frames], dtype=np.int64),
             energy=np.array([one.energy for one in found], dtype=np.float64),
             forces=np.concatenate([np.zeros((0, 3)), *(one.forces for one in found)]),
-            stress=np.array([np.zeros((3, 3)) if one.stress is None else one.stress for one in found]).reshape(-1, 3, 3),
+            stress=np.array([none if one.stress is None else one.stress for one in found]).reshape(-1, 3, 3),
             has_stress=np.array([one.stress is not None for one in found], dtype=bool),
         )
 

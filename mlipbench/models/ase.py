@@ -26,10 +26,10 @@ __all__ = ["CALCULATOR_ERRORS", "AseModel", "load", "spec_of"]
 
 # What a calculator's code raises when it fails. Named, so that an interrupt, an exit or an error of our own passes
 # through. ASE's CalculatorError and PropertyNotImplementedError, torch's out-of-memory and numpy's LinAlgError are
-# RuntimeErrors and ValueErrors.
+# RuntimeErrors and ValueErrors; compiled code may end in a SystemError.
 CALCULATOR_ERRORS: Final = (
     ArithmeticError, AssertionError, AttributeError, BufferError, EOFError, ImportError, LookupError, MemoryError,
-    NameError, OSError, RuntimeError, StopIteration, SubprocessError, TypeError, ValueError,
+    NameError, OSError, RuntimeError, StopIteration, SubprocessError, SystemError, TypeError, ValueError,
 )  # fmt: skip
 OPTIONS: Final = ("arguments", "factory")
 HEAVIEST_PROBED = 96  # curium; beyond it nobody has a potential
@@ -153,10 +153,8 @@ class AseModel:
     def _one(self, i: int, frame: Atoms) -> tuple[float, Float, Float | None]:
         """Return energy, forces and, where there is one, stress of one frame."""
         where = f"frame {i} ({frame.get_chemical_formula()})"
-        atoms = frame.copy()
-        atoms.set_constraint()  # constraints would hide forces
         try:
-            energy, forces, stress = _ask(self.bare, atoms)
+            energy, forces, stress = _ask(self.bare, frame, where)
         except CALCULATOR_ERRORS as error:
             _blame(self.bare, frame, error, where)
         if forces.shape != (len(frame), 3):
@@ -167,14 +165,13 @@ class AseModel:
             raise ModelFailure(
                 f"{where}: the calculator returned an energy of shape {energy.shape}; one number is needed"
             )
-        for name in ("positions", "numbers", "cell", "pbc"):
-            if not np.array_equal(np.asarray(getattr(atoms, name)), np.asarray(getattr(frame, name))):
-                raise ModelFailure(f"{where}: the calculator changed the {name} of the atoms it was given")
         return float(energy.item()), forces, stress
 
 
-def _ask(calculator: Calculator, atoms: Atoms) -> tuple[Float, Float, Float | None]:
-    """Return energy, forces and stress of atoms that may be changed; a stress only of a crystal or liquid."""
+def _ask(calculator: Calculator, frame: Atoms, where: str) -> tuple[Float, Float, Float | None]:
+    """Return energy, forces and, for a frame with three periods, stress; the calculator gets a copy of the frame."""
+    atoms = frame.copy()
+    atoms.set_constraint()  # constraints would hide forces
     # Without a reset, asking twice for one frame would return what is remembered and hide a random answer.
     reset = getattr(calculator, "reset", None)
     if callable(reset):
@@ -182,6 +179,7 @@ def _ask(calculator: Calculator, atoms: Atoms) -> tuple[Float, Float, Float | No
     atoms.calc = calculator
     # Forces first: whatever computes them has the energy as well, while the reverse is not so.
     forces = np.array(atoms.get_forces(apply_constraint=False), dtype=np.float64)
+    _refuse_changes(atoms, frame, where)  # now, because a second calculation may undo a change
     energy = np.array(atoms.get_potential_energy(), dtype=np.float64)
     stress = None
     if atoms.pbc.all() and "stress" in getattr(calculator, "implemented_properties", ("stress",)):
@@ -189,7 +187,15 @@ def _ask(calculator: Calculator, atoms: Atoms) -> tuple[Float, Float, Float | No
             stress = np.array(atoms.get_stress(voigt=False, apply_constraint=False), dtype=np.float64)
         except NotImplementedError:
             stress = None
+    _refuse_changes(atoms, frame, where)
     return energy, forces, stress
+
+
+def _refuse_changes(atoms: Atoms, frame: Atoms, where: str) -> None:
+    """Raise when the calculator's atoms are no longer those of the frame, bit by bit."""
+    for name in ("positions", "numbers", "cell", "pbc"):
+        if not np.array_equal(np.asarray(getattr(atoms, name)), np.asarray(getattr(frame, name))):
+            raise ModelFailure(f"{where}: the calculator changed the {name} of the atoms it was given")
 
 
 def covered(calculator: Calculator) -> tuple[str, ...] | None:
@@ -263,7 +269,7 @@ def _stumbles(calculator: Calculator, frame: Atoms, symbol: str, kind: type[Base
 
     lone = Atoms(symbol, cell=frame.cell, pbc=frame.pbc)
     try:
-        _ask(calculator, lone)
+        _ask(calculator, lone, f"a lone {symbol} atom")
     except CALCULATOR_ERRORS as error:
         return isinstance(error, kind)
     return False

@@ -38,12 +38,16 @@ def spec_of(text: str, *, name: str | None = None) -> ModelSpec:
     if _is_file(place):
         path = Path(place).expanduser().resolve()
         _check_file(path, factory)
-        options = {"factory": f"{path}:{factory}", "arguments": {}}
+        options = {"factory": f"{path}:{factory}"}
         return ModelSpec(
             name=name or f"{path.stem}-{factory}", kind="ase", identity=f"sha256:{sha256_of(path)}", options=options
         )
-    options = {"factory": text, "arguments": {}}
-    return ModelSpec(name=name or factory, kind="ase", identity=_identity(place), options=options)
+    identity = _identity(place)
+    source = _source(place)
+    if source is not None:
+        _check_file(source, factory)
+    options = {"factory": text}
+    return ModelSpec(name=name or factory, kind="ase", identity=identity, options=options)
 
 
 def find(text: str) -> Any:
@@ -157,6 +161,21 @@ def _identity(module: str) -> str:
     if distributions:
         return f"{distributions[0]}=={version(distributions[0])}"
     return f"sha256:{_source_hash(spec)}"
+
+
+def _source(module: str) -> Path | None:
+    """Return the source file of an installed module, without importing it; None for compiled and other strange ones."""
+    top, *inner = module.split(".")
+    spec = None if top in sys.builtin_module_names else find_spec(top)
+    if spec is None or not inner:
+        return (
+            Path(spec.origin) if spec is not None and spec.origin is not None and spec.origin.endswith(".py") else None
+        )
+    for folder in spec.submodule_search_locations or ():
+        for path in (Path(folder, *inner).with_suffix(".py"), Path(folder, *inner, "__init__.py")):
+            if path.is_file():
+                return path
+    return None
 
 
 def _source_hash(spec: ModuleSpec) -> str:

@@ -3,74 +3,28 @@
 from __future__ import annotations
 
 import io
-import os
-import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mlipbench.core.model import Float, ModelSpec, Predictions
-from mlipbench.errors import BadInput, ModelFailure, NotApplicable, missing_package, unknown
+from mlipbench.core.model import Bool, Float, ModelSpec, Predictions
+from mlipbench.errors import BadInput, ModelFailure, NotApplicable, unknown
+from mlipbench.models.mace_graph import Graph, check_device, collate, graph_of, place, quiet_mace
 
 if TYPE_CHECKING:
     import torch
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
-Graph: TypeAlias = "Mapping[str, torch.Tensor]"
 OPTIONS: Final = ("batch_atoms", "dtype", "head")
 DTYPES: Final = ("float32", "float64")
 # Atoms per batch: enough to hide the cost of a call, few enough for memory.
 BATCH_ATOMS: Final = {"cpu": 512, "cuda": 8192}
 EDGES_PER_ATOM = 60  # a batch also ends at this many neighbours per atom it may hold: edges are what takes memory
-_CHATTER = (
-    "The TorchScript type system doesn't support instance-level annotations",
-    "Environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD detected",
-    "`torch.jit.",
-    "torch.jit.",
-)
-
-
-@contextmanager
-def quiet_mace() -> Iterator[None]:
-    """Import MACE and work with it without its side effects.
-
-    Inside, the warnings that TorchScript gives for every network are off. Afterwards the process is as before: MACE
-    sets a variable that turns off the safety of every `torch.load`, which is taken back.
-
-    Raises:
-        NotApplicable: mace-torch is not installed.
-    """
-    name = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(name)
-    with ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        for text in _CHATTER:
-            warnings.filterwarnings("ignore", message=text.replace("(", r"\(").replace(".", r"\."))
-        try:
-            _import_mace()
-        except ModuleNotFoundError as error:
-            raise missing_package(error.name or "mace-torch", extra="mace", needed_for="a MACE model") from error
-        finally:
-            if before is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = before
-        yield
-
-
-def _import_mace() -> None:
-    """Import MACE without the lines about accelerators it lacks, which it writes on both channels."""
-    if "mace.calculators" in sys.modules:
-        return
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        import mace.calculators  # noqa: F401
 
 
 def load(spec: ModelSpec, *, device: str) -> MaceModel:
@@ -102,8 +56,16 @@ def load(spec: ModelSpec, *, device: str) -> MaceModel:
     return MaceModel(
         spec=replace(spec, elements=covered) if spec.elements is None else spec,
         network=network, device=device, dtype=dtype, head=_head(network, spec),
-        batch_atoms=int(spec.options.get("batch_atoms", BATCH_ATOMS.get(device.partition(":")[0], 512))),
+        batch_atoms=_batch_atoms(spec, device),
     )  # fmt: skip
+
+
+def _batch_atoms(spec: ModelSpec, device: str) -> int:
+    """Return how many atoms a batch may have."""
+    given = spec.options.get("batch_atoms", BATCH_ATOMS[device.partition(":")[0]])
+    if type(given) is not int or given < 1:
+        raise BadInput(f"model {spec.name}: batch_atoms = {given!r}; a whole number of at least 1 is needed.")
+    return given
 
 
 def _read(path: Path, wanted: str | None) -> bytes:
@@ -141,25 +103,6 @@ def _unpickle(content: bytes, path: str) -> torch.nn.Module:
     return network
 
 
-def check_device(device: str) -> None:
-    """Refuse a GPU that is not there.
-
-    Raises:
-        NotApplicable: torch finds none.
-    """
-    import torch
-
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise NotApplicable(f"the device '{device}' was asked for, and torch finds no GPU")
-
-
-def place(network: torch.nn.Module, *, device: str, dtype: str) -> torch.nn.Module:
-    """Return the network on a device in a precision, ready to predict."""
-    import torch
-
-    return network.to(device=device, dtype=getattr(torch, dtype)).eval()
-
-
 def symbols_of(network: torch.nn.Module) -> tuple[str, ...]:
     """Return the chemical symbols a network covers."""
     from ase.data import chemical_symbols
@@ -176,59 +119,6 @@ def _head(network: torch.nn.Module, spec: ModelSpec) -> int:
     if wanted not in heads:
         raise unknown("head", str(wanted), heads, where=f"model {spec.name}")
     return heads.index(wanted)
-
-
-def graph_of(frame: Atoms, *, cutoff_A: float, symbols: Sequence[str], dtype: str, head: int = 0) -> dict[str, Any]:
-    """Return one frame as MACE wants it, with tensors on the CPU.
-
-    Args:
-        frame: with or without a cell, periodic in any directions.
-        cutoff_A: of the neighbour list.
-        symbols: elements of the network, in its order; they must cover the frame.
-        dtype: "float32" or "float64".
-        head: number of the network's head.
-
-    Returns:
-        Tensors by MACE's names; "cell" has shape (3, 3), and "edge_index" counts atoms from 0.
-    """
-    import torch
-    from mace.data.neighborhood import get_neighborhood
-
-    kind = getattr(torch, dtype)
-    # Copies, because the function widens the cell it is given along directions without a period.
-    edges, shifts, unit_shifts, cell = get_neighborhood(
-        positions=frame.positions.copy(),
-        cutoff=cutoff_A,
-        pbc=tuple(bool(x) for x in frame.pbc),
-        cell=frame.cell.array.copy(),
-    )
-    species = torch.tensor([symbols.index(symbol) for symbol in frame.symbols], dtype=torch.long)
-    return {
-        "positions": torch.tensor(frame.positions, dtype=kind),
-        "node_attrs": torch.nn.functional.one_hot(species, len(symbols)).to(kind),
-        "edge_index": torch.tensor(edges, dtype=torch.long),
-        "shifts": torch.tensor(shifts, dtype=kind),
-        "unit_shifts": torch.tensor(unit_shifts, dtype=kind),
-        "cell": torch.tensor(cell, dtype=kind),
-        "head": torch.tensor([head], dtype=torch.long),
-        "total_charge": torch.tensor([float(frame.info.get("charge", 0.0))], dtype=kind),
-        "total_spin": torch.tensor([float(frame.info.get("spin", 1.0))], dtype=kind),
-    }
-
-
-def collate(graphs: Sequence[Graph], *, device: str) -> dict[str, Any]:
-    """Join frames into one graph of separate parts, on the device."""
-    import torch
-
-    sizes = torch.tensor([len(graph["positions"]) for graph in graphs])
-    ptr = torch.cat([torch.zeros(1, dtype=torch.long), sizes.cumsum(0)])
-    joined = {name: torch.cat([graph[name] for graph in graphs]) for name in graphs[0] if name != "edge_index"}
-    joined["edge_index"] = torch.cat(
-        [graph["edge_index"] + first for graph, first in zip(graphs, ptr[:-1], strict=True)], dim=1
-    )
-    joined["ptr"] = ptr
-    joined["batch"] = torch.repeat_interleave(torch.arange(len(graphs)), sizes)
-    return {name: tensor.to(device) for name, tensor in joined.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,12 +142,12 @@ class MaceModel:
     batch_atoms: int
 
     def calculator(self) -> Calculator:
-        """Return MACE's own ASE calculator around the same network, with energies added up in double precision."""
-        with quiet_mace():
-            return _calculator_class()(
-                models=[self.network], device=self.device, default_dtype=self.dtype,
-                head=list(getattr(self.network, "heads", None) or ["Default"])[self.head],
-            )  # fmt: skip
+        """Return an ASE calculator around the same network; it answers as `predict` does.
+
+        MACE's own calculator adds energies up in the network's precision, computes a stress whether it is asked for
+        or not, and fails on molecules far from the origin.
+        """
+        return _calculator(self)
 
     def predict(self, frames: Sequence[Atoms]) -> Predictions:
         """Predict all frames in batches of bounded size; a stress for frames periodic in all three directions.
@@ -271,7 +161,7 @@ class MaceModel:
         has_stress = np.array([bool(frame.pbc.all()) for frame in frames], dtype=bool)
         energy, forces = np.zeros(len(frames)), np.zeros((int(n_atoms.sum()), 3))
         stress = np.zeros((len(frames), 3, 3))
-        for chosen, answer in self._answers(frames, has_stress):
+        for chosen, answer in self.answers(frames, has_stress):
             rows = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in chosen])
             energy[chosen] = answer["energy"]
             forces[rows] = answer["forces"]
@@ -288,11 +178,13 @@ class MaceModel:
         if not adds_up(self.network):
             raise NotApplicable(f"the energy of a {type(self.network).__name__} is not a sum over its atoms")
         parts: dict[int, Float] = {}
-        for chosen, answer in self._answers(frames, np.zeros(len(frames), dtype=bool)):
+        for chosen, answer in self.answers(frames, np.zeros(len(frames), dtype=bool)):
             parts |= dict(zip(chosen, np.split(answer["sites"], answer["ends"]), strict=True))
         return np.concatenate([np.zeros(0), *(parts[i] for i in range(len(frames)))])
 
-    def _answers(self, frames: Sequence[Atoms], with_stress: Any) -> Iterator[tuple[list[int], dict[str, Float]]]:
+    def answers(
+        self, frames: Sequence[Atoms], with_stress: Sequence[bool] | Bool
+    ) -> Iterator[tuple[list[int], dict[str, Float]]]:
         """Give frame numbers and their answers, batch by batch; a batch has a stress or has none."""
         covered = symbols_of(self.network)
         for i, frame in enumerate(frames):
@@ -354,18 +246,31 @@ def adds_up(network: torch.nn.Module) -> bool:
     return type(network).__name__ in ("MACE", "ScaleShiftMACE") and not hasattr(network, "embedding_readout")
 
 
-def _calculator_class() -> type[Calculator]:
-    """Return MACE's calculator, with the sum over atoms taken in double precision where the energy is one."""
-    from ase.calculators.calculator import all_changes
-    from mace.calculators import MACECalculator
+def _calculator(model: MaceModel) -> Calculator:
+    """Return the calculator; the class is made here so that ASE is imported late."""
+    from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+    from ase.stress import full_3x3_to_voigt_6_stress
 
-    class DoubleSumCalculator(MACECalculator):  # type: ignore[misc]
-        """MACE's calculator; molecular dynamics needs energies finer than single precision can add them up."""
+    class MaceCalculator(Calculator):  # type: ignore[misc]
+        """A MACE network for ASE; the stress is computed only when it is asked for."""
 
-        def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
+        implemented_properties: Final = ["energy", "free_energy", "energies", "forces", "stress"]
+        elements = symbols_of(model.network)
+
+        def calculate(
+            self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = all_changes
+        ) -> None:
             """Fill `results` for these atoms, as ASE wants it."""
             super().calculate(atoms, properties, system_changes)
-            if adds_up(self.models[0]):
-                self.results["energy"] = self.results["free_energy"] = float(self.results["energies"].sum())
+            wants_stress = "stress" in properties
+            if wants_stress and not self.atoms.pbc.all():
+                raise PropertyNotImplementedError("the stress needs a frame that is periodic in all directions")
+            [(_, found)] = model.answers([self.atoms], [wants_stress])
+            energy = float(found["energy"][0])
+            self.results = {"energy": energy, "free_energy": energy, "forces": found["forces"]}
+            if adds_up(model.network):
+                self.results["energies"] = found["sites"]
+            if wants_stress:
+                self.results["stress"] = full_3x3_to_voigt_6_stress(found["stress"][0])
 
-    return DoubleSumCalculator
+    return MaceCalculator()

@@ -18,7 +18,6 @@ Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
 CONFIDENCE: Final = 0.95
-N_BOOTSTRAP: Final = 1000
 
 
 def _root_mean(total: Float) -> Float:
@@ -96,7 +95,7 @@ def estimate(rows: Float, unit_of_row: Int, reducer: str, *, confidence: float =
 
     Values made of sums get the delete-one-unit jackknife and Student's t with n - 1 degrees of freedom; a value
     that cannot be negative takes them in its logarithm, so that the interval stays positive. Quantiles, for which the
-    jackknife is inconsistent, get the percentile bootstrap over units from a fixed seed.
+    jackknife is inconsistent, get Woodruff's interval: that of the share of rows below the value, taken back to values.
 
     Args:
         rows: shape (n_rows, k), as `reducer` wants them.
@@ -104,21 +103,23 @@ def estimate(rows: Float, unit_of_row: Int, reducer: str, *, confidence: float =
         reducer: one of `REDUCERS`.
         confidence: of the interval.
 
-    Source: Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapters 11 and 13.
+    Source: Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 11; R. S. Woodruff, J. Am. Stat.
+    Assoc. 47, 635 (1952).
     """
     n_units = int(unit_of_row.max()) + 1
     value = reduce_rows(rows, reducer)
     if n_units < 2:
         return Estimate(value, None, None, None, n_units)
     if reducer in QUANTILES:
-        return _bootstrap(rows[:, 0], unit_of_row, QUANTILES[reducer], value=value, confidence=confidence)
+        return _woodruff(rows[:, 0], unit_of_row, QUANTILES[reducer], value=value, confidence=confidence)
     return _jackknife(sum_by_unit(rows, unit_of_row, n_units=n_units), reducer, value=value, confidence=confidence)
 
 
 def _jackknife(totals: Float, reducer: str, *, value: float, confidence: float) -> Estimate:
     """Leave out one unit at a time."""
     n_units = len(totals)
-    left = SUMS[reducer](totals.sum(axis=0) - totals)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left = SUMS[reducer](totals.sum(axis=0) - totals)
     left = left[np.isfinite(left)]  # a unit that holds every item of a part leaves nothing when it is left out
     if len(left) < n_units:
         return Estimate(value, None, None, None, n_units)
@@ -132,16 +133,13 @@ def _jackknife(totals: Float, reducer: str, *, value: float, confidence: float) 
     return Estimate(value, stderr, value - t * stderr, value + t * stderr, n_units)
 
 
-def _bootstrap(values: Float, unit: Int, q: float, *, value: float, confidence: float) -> Estimate:
-    """Draw units with replacement and take the weighted quantile of their values."""
+def _woodruff(values: Float, unit: Int, q: float, *, value: float, confidence: float) -> Estimate:
+    """Take the interval of the share of rows below the value, from unit to unit, back to the values."""
     n_units = int(unit.max()) + 1
-    rng = np.random.default_rng(0)
-    order = np.argsort(values, kind="stable")
-    values, unit = values[order], unit[order]
-    draws = np.empty(N_BOOTSTRAP)
-    for k in range(N_BOOTSTRAP):
-        weight = np.bincount(rng.integers(n_units, size=n_units), minlength=n_units)[unit]
-        cumulative = np.cumsum(weight)
-        draws[k] = values[np.searchsorted(cumulative, q * cumulative[-1])]
-    low, high = np.quantile(draws, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return Estimate(value, float(draws.std(ddof=1)), float(min(low, value)), float(max(high, value)), n_units)
+    n_rows = np.bincount(unit, minlength=n_units)
+    excess = np.bincount(unit, weights=values <= value, minlength=n_units)
+    excess = excess - excess.sum() / n_rows.sum() * n_rows
+    share_stderr = float(np.sqrt(n_units / (n_units - 1) * (excess**2).sum())) / n_rows.sum()
+    t = float(stats.t.ppf(0.5 + confidence / 2, n_units - 1))
+    low, high = np.quantile(values, np.clip([q - t * share_stderr, q + t * share_stderr], 0.0, 1.0))
+    return Estimate(value, float(high - low) / (2.0 * t), min(float(low), value), max(float(high), value), n_units)

@@ -18,7 +18,10 @@ from mlipbench.report.board import Board, Cell, assemble
 from mlipbench.report.page import replace_whole
 
 SCHEMA: Final = 1
-RENEW: Final = "measure the accepted model again and write the baseline anew"
+RENEW: Final = (
+    "measure the accepted model again and write the baseline anew "
+    "(mlipbench gate SUITE --candidate MODEL --write-baseline)"
+)
 _STRICT: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -86,12 +89,11 @@ class Baseline:
     models: Mapping[str, Mapping[str, Accepted]] = field(default_factory=dict)
 
 
-def read_baseline(path: Path, suite: Suite) -> Baseline:
-    """Read a baseline and check that it is whole and belongs to this suite.
+def read_baseline(path: Path) -> Baseline:
+    """Read a baseline and check that it is whole.
 
     Raises:
-        BadInput: the file cannot be read, is cut short or edited, was written by a later version, or is of another
-            suite.
+        BadInput: the file cannot be read, is cut short or edited, or was written by a later version.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
@@ -113,16 +115,23 @@ def read_baseline(path: Path, suite: Suite) -> Baseline:
             f'{path}: this is no baseline: "schema" must be {SCHEMA}, given {schema!r}. {RENEW.capitalize()}.'
         )
     try:
-        baseline = TypeAdapter(Baseline).validate_python(record)
+        return TypeAdapter(Baseline).validate_python(record)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise BadInput(
             f"{path}: {place}: {first['msg']}. The baseline was edited; restore the committed file, or {RENEW}."
         ) from error
+
+
+def check_suite(baseline: Baseline, suite: Suite) -> None:
+    """Refuse the baseline of another suite.
+
+    Raises:
+        BadInput: it is one.
+    """
     if baseline.suite != suite.name:
-        raise BadInput(f"{path}: the baseline is of suite '{baseline.suite}', not '{suite.name}'. Give the right file.")
-    return baseline
+        raise BadInput(f"the baseline is of suite '{baseline.suite}', not '{suite.name}': give the right file.")
 
 
 def _refuse_constant(name: str) -> float:
@@ -154,7 +163,11 @@ def write_baseline(
     """
     board = assemble(results, suite, tier=tier)
     chosen = list(board.models if models is None else models)
-    kept = dict(read_baseline(path, suite).models) if path.exists() else {}
+    kept: dict[str, Mapping[str, Accepted]] = {}
+    if path.exists():
+        old = read_baseline(path)
+        check_suite(old, suite)
+        kept.update(old.models)
     for model in chosen:
         kept[model] = _accept(board, model)
     baseline = Baseline(suite=suite.name, suite_version=suite.version, models=kept)

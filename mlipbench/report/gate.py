@@ -12,7 +12,16 @@ from mlipbench.core.metric import Metric, MetricValue, score
 from mlipbench.core.result import Result
 from mlipbench.core.suite import Suite, Tier
 from mlipbench.errors import BadInput, unknown
-from mlipbench.report.baseline import RENEW, Accepted, Baseline, Number, accepted, read_baseline, write_baseline
+from mlipbench.report.baseline import (
+    RENEW,
+    Accepted,
+    Baseline,
+    Number,
+    accepted,
+    check_suite,
+    read_baseline,
+    write_baseline,
+)
 from mlipbench.report.board import Board, Cell, Line, assemble
 from mlipbench.report.compare import difference
 from mlipbench.report.scores import first_line, limit_words, past_limit
@@ -21,9 +30,7 @@ from mlipbench.report.words import number
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = [
-    "Baseline", "Verdict", "Verdicts", "as_json", "gate", "read_baseline", "report", "text", "write_baseline",
-]  # fmt: skip
+__all__ = ["Verdict", "Verdicts", "as_json", "gate", "read_baseline", "shown", "text", "write_baseline"]  # fmt: skip
 
 SCHEMA: Final = 1
 Status: TypeAlias = Literal["pass", "note", "worse", "cannot tell"]
@@ -119,10 +126,12 @@ def gate(
         factors: by metric name; others have those of `FACTORS`, by grade.
 
     Raises:
-        BadInput: a limit or a factor names a metric that its benchmark does not have, or the baseline has no model
-            of the name that was asked for.
+        BadInput: a limit or a factor names a metric that its benchmark does not have, the baseline is of another
+            suite, or it has no model of the name that was asked for.
     """
     board = assemble([result for result in results if result.model == candidate], suite, tier=tier)
+    if baseline is not None:
+        check_suite(baseline, suite)
     if against and (baseline is None or against not in baseline.models):
         raise unknown("model", against, [] if baseline is None else baseline.models, where="baseline")
     accepted_rows: Mapping[str, Accepted] = {} if baseline is None else baseline.models.get(against or candidate, {})
@@ -275,7 +284,7 @@ def is_worse(metric: Metric, new: MetricValue, old: Number, *, factor: float) ->
     return True, f"worse by {errors:.1f} standard errors"
 
 
-def report(found: Verdicts, *, every: bool = False) -> Table:
+def shown(found: Verdicts, *, every: bool = False) -> Table:
     """Return the verdicts for a terminal: what does not pass, or all of it."""
     from rich.table import Table
     from rich.text import Text

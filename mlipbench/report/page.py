@@ -58,10 +58,11 @@ def write(
         BadInput: the folder cannot be written.
     """
     board = table.leaderboard([job.result for job in finished], suite, tier=tier)
+    specs = {job.result.model: ModelEntry(spec=job.result.spec) for job in finished if job.result.spec is not None}
     files = {
         "leaderboard.json": table.as_json(board),
         "leaderboard.csv": table.as_csv(board),
-        "index.html": render(board, finished, tier=tier, entries=entries or {}),
+        "index.html": render(board, finished, tier=tier, entries={**specs, **(entries or {})}),
     }
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -152,7 +152,7 @@ def as_csv(board: Leaderboard) -> str:
     return text.getvalue()
 
 
-def head(board: Leaderboard, *, max_models: int = 5) -> Table:
+def head(board: Leaderboard, *, max_models: int = 4) -> Table:
     """Return the leaderboard's head for a terminal: one line per headline number, one column per model."""
     from rich.table import Table
     from rich.text import Text
@@ -165,7 +165,9 @@ def head(board: Leaderboard, *, max_models: int = 5) -> Table:
     table.add_column("metric")
     for model in shown:
         table.add_column(Text(model), justify="right")
-    table.add_row("", "score", *(_score_text(board.scores[model]) for model in shown))
+    overall = [board.scores[model] for model in shown]
+    table.add_row("", "score", *("–" if score.value is None else f"{score.value:.2f}" for score in overall))
+    table.add_row("", "rows scored", *(f"{score.scored} of {score.rows}" for score in overall))
     table.add_row("", "checks", *(_checks_text(board.checks[model]) for model in shown), end_section=True)
     for line in board.rows:
         if line.grade != "verification":  # the checks are summed up above
@@ -190,19 +192,10 @@ def _add_line(table: Table, board: Leaderboard, line: Line, shown: Sequence[str]
                 texts.append(_state_text(cell))
                 continue
             style = "bold green" if cell.model == best else "green" if cell.model in tied else ""
-            texts.append(Text(f"{measured(value)} {spread(value)}".strip(), style=style, no_wrap=True))
+            texts.append(Text(f"{measured(value)} {spread(value)}".strip(), style=style))
         unit = f" [{metric.unit}]" if metric.unit else ""
         row = Text(line.name if number == 0 else "", no_wrap=True)
         table.add_row(row, Text(metric.title + unit), *texts, end_section=metric is line.headline[-1])
-
-
-def _score_text(overall: Composite) -> Text:
-    """Say a composite for a terminal."""
-    from rich.text import Text
-
-    return Text(
-        "–" if overall.value is None else f"{overall.value:.2f} ({overall.scored}/{overall.rows} rows)", no_wrap=True
-    )
 
 
 def _checks_text(found: tuple[Check, ...]) -> Text:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from mlipbench.core.metric import score
+from mlipbench.report.board import State
 from mlipbench.report.scores import first_line, headline_values, past_limit
 from mlipbench.report.table import Leaderboard
 from mlipbench.report.words import count, listed, measured
@@ -152,9 +153,9 @@ def other_theory(board: Leaderboard, levels: Mapping[str, str]) -> dict[str, str
     return out
 
 
-def reasons(board: Leaderboard) -> list[tuple[str, str, str, str, str]]:
+def reasons(board: Leaderboard) -> list[tuple[str, str, State, str, str]]:
     """Return (model, row, state, first line of the reason, the rest) of every cell without values."""
-    out = []
+    out: list[tuple[str, str, State, str, str]] = []
     for line in board.rows:
         for model in board.models:
             cell = board.cell(model, line.name)

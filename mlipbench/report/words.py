@@ -14,8 +14,8 @@ _SUPERSCRIPT: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸�
 def number(value: float, *, uncertainty: float | None = None) -> str:
     """Write a number to three significant digits, or to the second digit of its uncertainty.
 
-    >>> number(0.012345), number(1234567.0), number(3.2e-9), number(82.13, uncertainty=9.21)
-    ('0.0123', '1 230 000', '3.2×10⁻⁹', '82.1')
+    >>> number(0.012345), number(1234.5), number(3.2e-9), number(82.13, uncertainty=9.21)
+    ('0.0123', '1230', '3.2×10⁻⁹', '82.1')
     """
     if value == 0.0:
         return "0"

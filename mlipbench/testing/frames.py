@@ -32,11 +32,11 @@ def small_frames(elements: Sequence[str] = ("H", "C", "O")) -> list[Atoms]:
     skewed = np.array([[4.4, 0.0, 0.0], [1.1, 4.3, 0.0], [-0.7, 0.9, height + 2.2]])
     return [
         Atoms(symbols, positions),
-        Atoms(symbols, positions[::-1] + [311.0, -52.0, 7.0]),
+        Atoms(symbols, positions[::-1] + np.array([311.0, -52.0, 7.0])),
         Atoms(symbols[:2], [[0.0, 0.0, 0.0], [40.0, 3.0, 1.0]]),
         Atoms(symbols[:1], [[1.0, 2.0, 3.0]]),
         Atoms(symbols, positions, cell=box, pbc=True),
-        Atoms(symbols, positions + [7.3, -5.1, 20.0], cell=skewed, pbc=True),
+        Atoms(symbols, positions + np.array([7.3, -5.1, 20.0]), cell=skewed, pbc=True),
         Atoms(symbols, positions, cell=box, pbc=(True, True, False)),
         Atoms(symbols, positions, cell=box, pbc=(False, False, True)),
     ]

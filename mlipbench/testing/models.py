@@ -259,7 +259,9 @@ def _same(found: Predictions, wanted: Predictions, tolerance: Tolerance, says: s
             continue
         row = int(np.unravel_index(int(np.argmax(distance)), distance.shape)[0])
         frame = int(frame_of_atom[row]) if name == "forces" else row
-        raise AssertionError(f"{says}: {name} by {distance.max():.2g} {unit} in frame {frame}; {allowed:.0e} is allowed")
+        raise AssertionError(
+            f"{says}: {name} by {distance.max():.2g} {unit} in frame {frame}; {allowed:.0e} is allowed"
+        )
 
 
 def _require(holds: bool, says: str) -> None:  # noqa: FBT001  # an assertion's own form

@@ -31,7 +31,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "energy_weight": 10.0,
     "forces_weight": 1.0,
     "stress_weight": 1.0,
-    "prior_exponent": 4.0,
+    "prior_exponent": 2.0,
     "wall_fraction": 0.8,
     "e0": "average",
 }
@@ -75,8 +75,8 @@ def train(
     Args:
         train: frames to fit.
         valid: frames to report errors of.
-        options: any of `DEFAULTS`. "degrees" has nu1, nu2 and nu3; "e0" is "average" (least squares on compositions, corrected in
-            the fit), "isolated" (frames of one atom in `train`), or a table of energies in eV.
+        options: any of `DEFAULTS`. "degrees" has nu1, nu2 and nu3; "e0" is "average" (least squares on
+            compositions), "isolated" (frames of one atom in `train`), or a table of energies in eV.
         seed: not used.
         device: not used.
         out: folder for the file.
@@ -95,7 +95,6 @@ def train(
             chosen.basis,
             data,
             e0_eV=e0,
-            free_offsets=chosen.e0 == "average",
             wall_reach_A=wall_reach(chosen.basis, chosen.wall_fraction),
             weights=chosen.weights,
             prior_exponent=chosen.prior_exponent,
@@ -156,7 +155,9 @@ def read_options(given: Mapping[str, Any], *, numbers: tuple[int, ...]) -> Optio
         envelope=_whole("envelope", values["envelope"]),
     )
     weights = Weights(
-        **{name: _number(f"{name}_weight", values[f"{name}_weight"], low=0.0) for name in ("energy", "forces", "stress")}
+        energy=_number("energy_weight", values["energy_weight"], low=0.0),
+        forces=_number("forces_weight", values["forces_weight"], low=0.0),
+        stress=_number("stress_weight", values["stress_weight"], low=0.0),
     )
     fraction = _number("wall_fraction", values["wall_fraction"], low=0.0)
     if fraction > 1.0:

@@ -13,7 +13,7 @@ import numpy as np
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.model import Progress, Trained
 from mlipbench.errors import BadInput
-from mlipbench.models.mace import Graph, check_device, graph_of, place, quiet_mace
+from mlipbench.models.mace_graph import Graph, check_device, graph_of, place, quiet_mace
 from mlipbench.training.baseline import Baseline, baseline
 from mlipbench.training.mace_loop import fit
 from mlipbench.training.mace_options import Options, read_options
@@ -137,7 +137,9 @@ def _network(
     try:
         hidden = o3.Irreps(options.irreps)
     except ValueError as error:
-        raise BadInput(f"trainer mace: recipe option irreps = '{options.irreps}' is not of the form '32x0e+32x1o'.") from error
+        raise BadInput(
+            f"trainer mace: recipe option irreps = '{options.irreps}' is not of the form '32x0e+32x1o'."
+        ) from error
     receivers = sum(len(torch.unique(graph["edge_index"][1])) for graph in graphs)
     neighbours = sum(graph["edge_index"].shape[1] for graph in graphs) / max(receivers, 1)
     block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]

@@ -13,7 +13,7 @@ import numpy as np
 
 from mlipbench.core.model import Progress
 from mlipbench.errors import ModelFailure
-from mlipbench.models.mace import Graph, collate
+from mlipbench.models.mace_graph import Graph, collate
 from mlipbench.training.mace_options import Options
 from mlipbench.units import MEV_PER_EV
 

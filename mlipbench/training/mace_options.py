@@ -79,5 +79,7 @@ def read_options(options: Mapping[str, Any]) -> Options:
     for name, lowest in at_least.items():
         value = getattr(chosen, name)
         if not (math.isfinite(value) and value >= lowest):
-            raise BadInput(f"trainer mace: recipe option {name} = {value}; a finite number of at least {lowest} is needed.")
+            raise BadInput(
+                f"trainer mace: recipe option {name} = {value}; a finite number of at least {lowest} is needed."
+            )
     return chosen

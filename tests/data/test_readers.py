@@ -12,13 +12,13 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io import write
+from made import MANIFEST, labelled
 
 from mlipbench.core.dataset import Dataset
 from mlipbench.data import manifest
 from mlipbench.data.lint import remarks
 from mlipbench.errors import BadInput
 from mlipbench.units import EV_PER_HARTREE, GPA_PER_EV_PER_CUBIC_ANGSTROM
-from made import MANIFEST, labelled
 
 
 def load(path: Path) -> Dataset:
@@ -52,9 +52,13 @@ def test_a_split_keeps_arrays_and_frames_together(tiny: Path) -> None:
     data = load(tiny)
     test = data.split("test")
     assert len(test) == 4
-    np.testing.assert_array_equal(test.forces[test.offsets[1] : test.offsets[2]], data.forces[data.offsets[3] : data.offsets[4]])
+    np.testing.assert_array_equal(
+        test.forces[test.offsets[1] : test.offsets[2]], data.forces[data.offsets[3] : data.offsets[4]]
+    )
     assert test.energy[1] == data.energy[3]
-    with pytest.raises(BadInput, match=r"data set tiny: unknown split 'tset'\. Did you mean 'test'\? Known: all, test, train"):
+    with pytest.raises(
+        BadInput, match=r"data set tiny: unknown split 'tset'\. Did you mean 'test'\? Known: all, test, train"
+    ):
         data.split("tset")
 
 
@@ -200,7 +204,9 @@ def test_files_may_be_splits(tmp_path: Path) -> None:
     write(tmp_path / "a.xyz", frames[:5], format="extxyz")
     write(tmp_path / "b.xyz", frames[5:], format="extxyz")
     text = 'schema = 1\nname = "two"\nlevel_of_theory = "springs"\n'
-    text += "".join(f'[[files]]\npath = "{name}.xyz"\nsplit = "{split}"\n' for name, split in (("a", "train"), ("b", "test")))
+    text += "".join(
+        f'[[files]]\npath = "{name}.xyz"\nsplit = "{split}"\n' for name, split in (("a", "train"), ("b", "test"))
+    )
     (tmp_path / "dataset.toml").write_text(text, encoding="utf-8")
     assert load(tmp_path).splits == {"train": (0, 1, 2, 3, 4), "test": (5, 6, 7)}
 

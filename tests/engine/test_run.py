@@ -124,7 +124,9 @@ def test_sigkill_loses_no_finished_job_and_changes_no_number(tiny: Path, tiny_su
     )
     text = tiny_suite.read_text(encoding="utf-8")
     rows = text[text.index("[[rows]]") :]
-    tiny_suite.write_text(text + rows.replace('"errors"', '"more"').replace('"rigid"', '"most"').replace('"test"', '"train"'), "utf-8")
+    tiny_suite.write_text(
+        text + rows.replace('"errors"', '"more"').replace('"rigid"', '"most"').replace('"test"', '"train"'), "utf-8"
+    )
     store, model = Store(tmp_path / "killed"), f"{tmp_path / 'slow.py'}:Slow"
     command = [sys.executable, "-m", "mlipbench", "run", str(tiny_suite), "--model", model, "--executor", "serial"]
     command += ["--store", str(store.root), "--out", str(tmp_path / "site")]
@@ -141,12 +143,14 @@ def test_sigkill_loses_no_finished_job_and_changes_no_number(tiny: Path, tiny_su
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     undisturbed = run(tiny_suite, Store(tmp_path / "whole"), [read_model(model)])
     assert len(resumed) == 4
-    assert {label: _numbers(one) for label, one in resumed.items()} == {label: _numbers(one) for label, one in undisturbed.items()}
+    assert {label: _numbers(one) for label, one in resumed.items()} == {
+        label: _numbers(one) for label, one in undisturbed.items()
+    }
     assert not _children_of_dead_runs(str(store.root))
 
 
 def _children_of_dead_runs(root: str) -> list[str]:
-    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    found = subprocess.run(["/bin/ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
     return [line for line in found if "mlipbench.engine.child" in line and root in line]
 
 
@@ -195,7 +199,10 @@ def test_the_leaderboard_shows_one_form_of_a_model_never_a_mixture(tiny_suite: P
     store, suite = Store(tmp_path / "store"), read_suite(str(tiny_suite))
     file = tmp_path / "m.py"
     for version in ("1.0", "2.0"):
-        file.write_text(f"from mlipbench.models.toy import Springs\ndef model():\n    return Springs(stiffness_eV_per_A2={version})\n", "utf-8")
+        file.write_text(
+            f"from mlipbench.models.toy import Springs\ndef model():\n    return Springs(stiffness_eV_per_A2={version})\n",  # noqa: E501
+            "utf-8",
+        )
         run(tiny_suite, store, [read_model(f"{file}:model")])
         time.sleep(1.1)
     found = belonging(store, suite, "quick", {})
@@ -209,16 +216,18 @@ def test_the_leaderboard_shows_one_form_of_a_model_never_a_mixture(tiny_suite: P
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (("rigid_body_forces", "rigid_body_forcse"), r"row 'rigid': unknown benchmark 'rigid_body_forcse'\. Did you mean 'rigid_body_forces'"),
+        (("rigid_body_forces", "rigid_body_forcse"), r"row 'rigid': unknown benchmark 'rigid_body_forcse'\. Did you mean 'rigid_body_forces'"),  # noqa: E501
         (('split = "test"', 'split = "tst"'), r"unknown split 'tst'\. Did you mean 'test'"),
         (('metric = "force_rmse"', 'metric = "force_rsme"'), r"row 'errors', limits: unknown metric 'force_rsme'"),
-        (("time_limit_s = 60.0", "parameters = { max_frame = 3 }"), r"row 'errors'.*unknown key 'max_frame'\. Did you mean 'max_frames'"),
+        (("time_limit_s = 60.0", "parameters = { max_frame = 3 }"), r"row 'errors'.*unknown key 'max_frame'\. Did you mean 'max_frames'"),  # noqa: E501
         (("time_limit_s = 60.0", 'parameters = { max_frames = "x" }'), r"row 'errors'.*max_frames = 'x' does not fit"),
         (("time_limit_s = 60.0", "time_limit_s = -1.0"), r"time_limit_s = -1 must be positive"),
         (('name = "rigid"', 'name = "errors"'), "two rows are called 'errors'"),
     ],
 )  # fmt: skip
-def test_a_misspelt_suite_is_refused_before_anything_runs(tiny_suite: Path, change: tuple[str, str], sentence: str) -> None:
+def test_a_misspelt_suite_is_refused_before_anything_runs(
+    tiny_suite: Path, change: tuple[str, str], sentence: str
+) -> None:
     tiny_suite.write_text(tiny_suite.read_text(encoding="utf-8").replace(*change, 1), encoding="utf-8")
     with pytest.raises(BadInput, match=sentence):
         planning.make(read_suite(str(tiny_suite)), toys("Springs"), tier="quick", device="cpu")
@@ -237,7 +246,11 @@ def test_jobs_and_news_travel_as_one_line(tiny_suite: Path) -> None:
         again = job_from_json(line)
         assert replace(again, parameters={}) == replace(job, parameters={})
         assert job_to_json(again) == line
-    for event in (Moved(job_id="a", done=1, total=2, remark="x\ny"), Ended(job_id="a", refused="no"), Ended(job_id="b")):
+    for event in (
+        Moved(job_id="a", done=1, total=2, remark="x\ny"),
+        Ended(job_id="a", refused="no"),
+        Ended(job_id="b"),
+    ):
         assert "\n" not in event_to_json(event)
         assert event_from_json(event_to_json(event)) == event
 
@@ -252,7 +265,10 @@ def test_children_get_one_thread_and_plain_malloc(monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_executor_that_is_none() -> None:
-    with pytest.raises(BadInput, match=r"unknown executor 'slurm'"), executor("slurm", Store(Path(os.devnull)), workers=1):
+    with (
+        pytest.raises(BadInput, match=r"unknown executor 'slurm'"),
+        executor("slurm", Store(Path(os.devnull)), workers=1),
+    ):
         pass
 
 
@@ -269,10 +285,15 @@ def test_time_left_counts_what_was_learned(tiny_suite: Path, tmp_path: Path) -> 
     plan = planning.make(read_suite(str(tiny_suite)), toys("Springs"), tier="quick", device="cpu")
     first, second = plan.jobs
     stored = run(tiny_suite, store, toys("Springs"))[first.label]
-    slow = Stored(stored.folder, replace(stored.result, provenance=replace(stored.result.provenance, seconds=4 * first.expected_s)))
+    slow = Stored(
+        stored.folder,
+        replace(stored.result, provenance=replace(stored.result.provenance, seconds=4 * first.expected_s)),
+    )
     standing = schedule.Standing(jobs=plan.jobs, waiting=[second], ended=[(first, slow)])
     assert schedule.seconds_left(standing, 1) == pytest.approx(4 * second.expected_s)
-    standing = schedule.Standing(jobs=plan.jobs, running={second.id: (second, Moved(job_id=second.id, done=3, total=4))})
+    standing = schedule.Standing(
+        jobs=plan.jobs, running={second.id: (second, Moved(job_id=second.id, done=3, total=4))}
+    )
     assert schedule.seconds_left(standing, 1) == pytest.approx(0.25 * second.expected_s)
 
 

@@ -9,7 +9,7 @@ pytest.importorskip("openmm")
 pytest.importorskip("rdkit")
 
 from mlipbench.errors import NotApplicable
-from mlipbench.generate.parametrise import SMILES, parametrise, program
+from mlipbench.generate.parametrise import SMILES, TYPES, parametrise, program
 from mlipbench.models.gaff2 import NAMES, one_molecule, openmm, template
 
 
@@ -19,13 +19,13 @@ def test_a_missing_program_is_named() -> None:
 
 
 def test_every_molecule_has_a_recipe() -> None:
-    assert set(SMILES) == set(NAMES)
+    assert set(SMILES) == set(TYPES) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_shipped_template_is_reproduced(tmp_path: Path, name: str) -> None:
     try:
-        parametrise(name, SMILES[name], tmp_path)
+        parametrise(name, tmp_path)
     except NotApplicable as error:
         pytest.skip(str(error))
     mm = openmm()

@@ -161,7 +161,9 @@ def test_hangs_takes_its_time() -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_crashes_takes_its_process_down() -> None:
-    code = "from ase import Atoms; from mlipbench.models.toy import Crashes; " \
-           "Atoms('H', calculator=Crashes()).get_potential_energy()"
+    code = (
+        "from ase import Atoms; from mlipbench.models.toy import Crashes; "
+        "Atoms('H', calculator=Crashes()).get_potential_energy()"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
     assert done.returncode == -signal.SIGSEGV

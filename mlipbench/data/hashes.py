@@ -1,1 +1,0 @@
-from mlipbench.files.hashes import *  # temporary

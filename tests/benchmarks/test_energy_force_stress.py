@@ -1,0 +1,158 @@
+"""Errors of known size are found to be of that size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pair_model import PairModel, labelled
+
+from mlipbench.benchmarks.comparison import thinned
+from mlipbench.benchmarks.energy_force_stress import EnergyForceStress
+from mlipbench.benchmarks.frames import spread_out
+from mlipbench.core.benchmark import Context
+from mlipbench.core.dataset import Dataset
+from mlipbench.core.metric import MetricValue
+from mlipbench.core.model import Model
+from mlipbench.core.view import Bars, Parity
+from mlipbench.errors import BadInput, NotApplicable
+from mlipbench.units import GPA_PER_EV_PER_CUBIC_ANGSTROM
+
+Values = dict[tuple[str, str], MetricValue]
+
+
+def measured(model: Model, data: Dataset, context: Context, benchmark: EnergyForceStress | None = None) -> Values:
+    made = EnergyForceStress() if benchmark is None else benchmark
+    return {(v.metric, v.part): v for v in made.score(made.observe(model, data, context), data)}
+
+
+def test_forces_a_tenth_too_large(data: Dataset, context: Context) -> None:
+    found = measured(PairModel(scale=1.1), data, context)
+    wrong = 100.0 * data.forces  # a tenth, in meV/Å
+    assert found["force_rmse", ""].value == pytest.approx(np.sqrt((wrong**2).mean()))
+    assert found["force_mae", ""].value == pytest.approx(np.abs(wrong).mean())
+    assert found["force_q95", ""].value == pytest.approx(np.quantile(np.abs(wrong), 0.95))
+    rms = np.sqrt((data.forces**2).mean())
+    assert found["force_relative_rmse", ""].value == pytest.approx(0.1 * rms / data.forces.std())
+    assert found["force_cosine", ""].value == pytest.approx(1.0)
+
+
+def test_stress_a_tenth_too_large(data: Dataset, context: Context) -> None:
+    found = measured(PairModel(scale=1.1), data, context)
+    wrong = 0.1 * data.stress[data.has_stress] * GPA_PER_EV_PER_CUBIC_ANGSTROM
+    assert found["stress_rmse", ""].value == pytest.approx(np.sqrt((wrong**2).mean()))
+    assert found["stress_rmse", ""].n == 3  # trajectories of the liquid; nothing else is periodic
+
+
+def test_energy_is_per_atom(data: Dataset, context: Context) -> None:
+    """One constant for all elements is the same error per atom in every frame, and no error of shape."""
+    found = measured(PairModel(shift_eV=dict.fromkeys((1, 3, 6, 8), 0.004)), data, context)
+    assert found["energy_rmse", ""].value == pytest.approx(4.0, rel=1e-6)
+    assert found["energy_mae", "config_type=liquid"].value == pytest.approx(4.0, rel=1e-6)
+    assert found["energy_shape_rmse", ""].value == pytest.approx(0.0, abs=1e-6)
+
+
+def test_shape_needs_no_common_zero_of_energy(data: Dataset, context: Context) -> None:
+    shift = {1: 1.0, 3: -5.0, 6: 20.0, 8: 7.0}
+    raw = measured(PairModel(scale=1.1), data, context)
+    shifted = measured(PairModel(scale=1.1, shift_eV=shift), data, context)
+    assert shifted["energy_rmse", ""].value > 1000.0
+    assert shifted["energy_shape_rmse", ""].value == pytest.approx(raw["energy_shape_rmse", ""].value, rel=1e-6)
+    assert shifted["force_rmse", ""].value == pytest.approx(raw["force_rmse", ""].value)
+
+
+def test_shape_is_left_out_when_constants_could_fit_all(data: Dataset, context: Context) -> None:
+    few = data.take([0, 6, 12])  # three compositions, three constants
+    assert ("energy_shape_rmse", "") not in measured(PairModel(scale=1.1), few, context)
+
+
+def test_parts_add_up_to_the_whole(data: Dataset, context: Context) -> None:
+    found = measured(PairModel(scale=1.1), data, context)
+    n_of = {name: int((data.numbers == z).sum()) for name, z in (("H", 1), ("Li", 3), ("C", 6), ("O", 8))}
+    total = sum(n * found["force_rmse", f"element={name}"].value ** 2 for name, n in n_of.items())
+    assert np.sqrt(total / len(data.numbers)) == pytest.approx(found["force_rmse", ""].value)
+    for metric in ("energy_rmse", "force_rmse", "stress_rmse"):
+        assert (metric, "config_type=liquid") in found
+
+
+def test_interval_is_over_trajectories(data: Dataset, context: Context) -> None:
+    found = measured(PairModel(scale=1.1), data, context)["force_rmse", ""]
+    assert found.n == len(set(data.trajectory)) == 12
+    assert found.samples is not None
+    assert found.low is not None and found.high is not None and found.low < found.value < found.high
+
+
+def test_what_has_no_meaning_is_absent(data: Dataset, context: Context) -> None:
+    without = measured(PairModel(gives_stress=False), data, context)
+    assert not [key for key in without if key[0].startswith("stress")]
+    # Forces on lone atoms have no spread to compare with, and no direction.
+    lone = measured(PairModel(), data.take([18]), context)
+    assert ("force_rmse", "") in lone and ("force_relative_rmse", "") not in lone and ("force_cosine", "") not in lone
+    assert lone["force_rmse", ""].low is None
+
+
+def test_two_trajectories_of_one_frame_each_give_finite_numbers(data: Dataset, context: Context) -> None:
+    """Leaving one out leaves nothing to spread."""
+    found = measured(PairModel(scale=1.1), data.take([0, 2]), context)
+    assert found["energy_relative_rmse", ""].n == 2
+
+
+def test_chosen_frames_are_spread_and_always_the_same(data: Dataset, context: Context) -> None:
+    chosen = spread_out(data, 8)
+    np.testing.assert_array_equal(chosen, spread_out(data, 8))
+    assert len(chosen) == 8 == len(set(chosen.tolist()))
+    kinds = [data.config_type[i] for i in chosen]
+    assert {kinds.count(kind) for kind in set(data.config_type)} == {2}
+    np.testing.assert_array_equal(spread_out(data, None), np.arange(len(data)))
+    model = PairModel(scale=1.1)
+    found = measured(model, data, context, EnergyForceStress(max_frames=8))
+    assert model.calls == [8]
+    assert found["force_rmse", ""].value == pytest.approx(
+        measured(model, data.take(chosen.tolist()), context)["force_rmse", ""].value
+    )
+
+
+def test_nothing_to_measure_is_said(data: Dataset, context: Context) -> None:
+    with pytest.raises(BadInput, match="max_frames is 0"):
+        EnergyForceStress(max_frames=0).observe(PairModel(), data, context)
+    with pytest.raises(NotApplicable, match="no frames"):
+        EnergyForceStress().observe(PairModel(), data.take([]), context)
+
+
+def test_worst_points_are_always_shown() -> None:
+    errors = np.zeros(100_000)
+    worst = np.arange(0, 100_000, 2003)
+    errors[worst] = 1.0
+    kept = thinned(errors)
+    assert len(kept) == len(np.unique(kept)) == 3000
+    assert set(worst.tolist()) <= set(kept.tolist())
+
+
+def test_views_show_all_quantities(data: Dataset, context: Context) -> None:
+    made = EnergyForceStress()
+    views = made.views(made.observe(PairModel(scale=1.1), data, context), data)
+    parities = {view.title: view for view in views if isinstance(view, Parity)}
+    assert set(parities) == {"Forces", "Energies", "Stresses"}
+    assert set(parities["Forces"].group) == {"H", "C", "O", "Li"}
+    np.testing.assert_allclose(parities["Forces"].predicted, 1.1 * parities["Forces"].reference, atol=1e-9)
+    elements = next(view for view in views if isinstance(view, Bars))
+    assert elements.labels == ("C", "H", "Li", "O")
+
+
+WRONG = {
+    "frames, not atoms": lambda data: replace(data, energy=data.energy * data.n_atoms),
+    "shuffled frames": lambda data: replace(data, energy=data.energy[::-1]),
+    "force sign": lambda data: replace(data, forces=-data.forces),
+    "stress sign": lambda data: replace(data, stress=-data.stress),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_labels_do_not_pass_for_right(name: str, context: Context) -> None:
+    data = labelled(["molecule", "liquid"])
+    right = measured(PairModel(), data, context)
+    found = measured(PairModel(), WRONG[name](data), context)
+    worst = max(found[metric, ""].value for metric in ("energy_rmse", "force_rmse", "stress_rmse"))
+    assert max(right[metric, ""].value for metric in ("energy_rmse", "force_rmse", "stress_rmse")) < 1e-6
+    assert worst > 0.1

@@ -1,0 +1,161 @@
+"""Training a linear ACE from a data set: accuracy on a toy potential, E0s, options, and the file it leaves."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+
+from mlipbench.core.benchmark import no_progress
+from mlipbench.core.dataset import Dataset, DatasetSpec
+from mlipbench.core.model import ModelSpec, Trained
+from mlipbench.errors import BadInput
+from mlipbench.models.ace import load
+from mlipbench.training.ace import CHECKPOINT, DEFAULTS, train
+
+TINY: dict[str, Any] = {"cutoff_A": 4.5, "degrees": {"nu1": 5, "nu2": 4, "nu3": 3}, "l_max": 2}
+ROOT = Path(__file__).parents[2]
+
+
+def dataset(frames: list[Atoms]) -> Dataset:
+    """Label frames with ASE's effective medium theory."""
+    energy, forces, stress = [], [], []
+    for frame in frames:
+        atoms = frame.copy()
+        atoms.calc = EMT()
+        energy.append(atoms.get_potential_energy())
+        forces.append(atoms.get_forces())
+        stress.append(atoms.get_stress(voigt=False) if frame.pbc.all() else np.zeros((3, 3)))
+    n = len(frames)
+    return Dataset(
+        spec=DatasetSpec(
+            name="emt",
+            version="1",
+            level_of_theory="EMT",
+            licence="MIT",
+            citation=(),
+            elements=("Cu", "Au"),
+            sha256="0",
+        ),
+        frames=tuple(frames),
+        uid=tuple(str(i) for i in range(n)),
+        energy=np.array(energy),
+        forces=np.concatenate(forces),
+        stress=np.array(stress),
+        has_stress=np.array([frame.pbc.all() for frame in frames]),
+        trajectory=("a",) * n,
+        config_type=("b",) * n,
+    )
+
+
+def alloys(n: int, first: int = 0) -> list[Atoms]:
+    frames = []
+    for seed in range(first, first + n):
+        rng = np.random.default_rng(seed)
+        frame = bulk("Cu", cubic=True, a=3.8 + 0.05 * rng.normal()).repeat((2, 1, 1))
+        frame.numbers[:] = rng.choice([29, 79], size=len(frame))
+        frame.rattle(0.08, rng=rng)
+        frames.append(frame)
+    return frames
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[Dataset, Dataset]:
+    return dataset(alloys(24)), dataset(alloys(8, first=100))
+
+
+def trained(data: tuple[Dataset, Dataset], out: Path, **options: Any) -> Trained:
+    return train(*data, options={**TINY, **options}, seed=0, device="cpu", out=out, progress=no_progress)
+
+
+def test_a_toy_potential_is_learnt(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    calls: list[tuple[int, int, str]] = []
+    made = train(*data, options=TINY, seed=0, device="cpu", out=tmp_path, progress=lambda *x: calls.append(x))
+    spread = 1e3 * np.sqrt(np.square(data[1].forces).mean())
+    assert made.facts["valid_forces_rmse_meV_per_A"] < 0.05 * spread
+    assert made.facts["valid_energy_rmse_meV_per_atom"] < 5.0
+    assert made.facts["valid_stress_rmse_meV_per_A3"] < 1.0
+    assert made.facts["n_rows"] == 24 * (1 + 3 * 8 + 6)
+    assert made.elements == ("Cu", "Au")
+    assert made.notes == ()
+    assert calls[-1][:2] == (24, 24)
+    assert all(np.isfinite(x) for x in made.facts.values())
+    model = load(ModelSpec(name="a", kind=made.kind, checkpoint=str(tmp_path / made.checkpoint)), device="cpu")
+    error = model.predict(data[1].frames).forces - data[1].forces
+    assert 1e3 * np.sqrt(np.square(error).mean()) == pytest.approx(made.facts["valid_forces_rmse_meV_per_A"])
+
+
+def test_the_same_recipe_gives_the_same_file(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    few = data[0].take(range(6)), data[1]
+    trained(few, tmp_path / "a")
+    trained(few, tmp_path / "b")
+    assert (tmp_path / "a" / CHECKPOINT).read_bytes() == (tmp_path / "b" / CHECKPOINT).read_bytes()
+
+
+def test_one_composition_gets_a_note(tmp_path: Path) -> None:
+    frames = [Atoms("CuAu", [[0, 0, 0], [0, 0, 2.3 + 0.1 * k]]) for k in range(5)]
+    made = trained((dataset(frames), dataset(frames)), tmp_path)
+    assert made.notes == ("E0s rank 1 of 2: energies of other compositions are meaningless",)
+    assert "valid_stress_rmse_meV_per_A3" not in made.facts
+
+
+def test_isolated_and_tabulated_e0s_are_those_of_lone_atoms(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    few = alloys(4)
+    with pytest.raises(BadInput, match="there is no E0 of Cu, Au; add a frame of one atom"):
+        trained((dataset(few), data[1]), tmp_path, e0="isolated")
+    lone = [Atoms("Cu"), Atoms("Au")]
+    full = dataset([*few, *lone])
+    made = trained((full, data[1]), tmp_path, e0="isolated")
+    model = load(ModelSpec(name="a", kind="ace", checkpoint=str(tmp_path / made.checkpoint)), device="cpu")
+    assert np.array_equal(model.predict(lone).energy, full.energy[-2:])
+    made = trained((dataset(few), data[1]), tmp_path, e0={"Cu": 1.5, "Au": -2})
+    assert (made.facts["e0_Cu_eV"], made.facts["e0_Au_eV"]) == (1.5, -2.0)
+    with pytest.raises(BadInput, match="there is no E0 of Au; add it to the table"):
+        trained((dataset(few), data[1]), tmp_path, e0={"Cu": 1.5})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"cutof_A": 4.0}, "unknown option 'cutof_A'. Did you mean 'cutoff_A'"),
+        ({"degrees": {"nu1": 3, "nu4": 2}}, "unknown degree 'nu4'"),
+        ({"degrees": 3}, "degrees is 3; it must be a table"),
+        ({"cutoff_A": "4"}, "cutoff_A is '4'"),
+        ({"cutoff_A": 0.0}, "cutoff_A is 0.0"),
+        ({"l_max": 2.5}, "l_max is 2.5; it must be a whole number"),
+        ({"forces_weight": -1.0}, "forces_weight is -1.0"),
+        ({"energy_weight": True}, "energy_weight is True"),
+        ({"wall_fraction": 1.5}, "wall_fraction is 1.5"),
+        ({"e0": "averag"}, "unknown e0 'averag'. Did you mean 'average'"),
+        ({"e0": 3}, "e0 is 3"),
+        ({"e0": {"Xy": 1.0}}, "'Xy', which is no chemical symbol"),
+        ({"energy_weight": 0, "forces_weight": 0, "stress_weight": 0}, "no weight"),
+    ],
+)
+def test_wrong_options_are_refused(
+    data: tuple[Dataset, Dataset], tmp_path: Path, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(BadInput, match=says):
+        trained((data[0].take([0]), data[1]), tmp_path, **options)
+
+
+def test_data_that_cannot_be_fitted_are_refused(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no frames"):
+        trained((data[0].take([]), data[1]), tmp_path)
+    broken = data[0].take([0, 1])
+    broken.frames[1].positions[1] = broken.frames[1].positions[0]
+    with pytest.raises(BadInput, match="a training frame cannot be used: frame 1: atoms 0 and 1 are"):
+        trained((broken, data[1]), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ace-small", "ace-medium"])
+def test_shipped_recipes_have_known_options(name: str) -> None:
+    content = tomllib.loads((ROOT / "suites" / "models" / f"{name}.toml").read_text())
+    assert content["spec"]["name"] == name
+    assert set(content["recipe"]["options"]) <= set(DEFAULTS)
