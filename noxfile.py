@@ -51,7 +51,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python=PYTHON)
 def speed(session: nox.Session) -> None:
     install(session, "-e", ".[mace,mm]")
-    session.run("python", "-m", "mlipbench.testing.speed", *session.posargs, env=ONE_THREAD)
+    session.run("python", "-m", "mlipbench.speed", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session(python=PYTHON)

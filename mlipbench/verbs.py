@@ -22,7 +22,7 @@ from mlipbench.engine import plan as planning
 from mlipbench.engine import progress, schedule
 from mlipbench.engine.executors import executor
 from mlipbench.engine.select import belonging
-from mlipbench.errors import BadInput, NotApplicable, unknown
+from mlipbench.errors import BadInput, NotApplicable
 from mlipbench.files.places import default_store, shared_folder
 from mlipbench.models.entries import model_names, read_model
 from mlipbench.report import gate, page, table
@@ -174,15 +174,15 @@ def data(given: Namespace) -> int:
             f"{found.spec.name}: {len(found)} frames, "
             f"{int(found.n_atoms.sum())} atoms, {', '.join(found.spec.elements)}"
         )
+        _say(f"- {found.spec.labels}")
         for remark in remarks(found):
             _say(f"- {remark}")
         return GOOD
-    if given.name not in generate.TABLE:
-        raise unknown("data set to generate", given.name, generate.TABLE)
+    make = generate.generator(given.name)
     out = given.out or shared_folder("reference_data") / given.name
     scratch = given.scratch or Path("reports") / "scratch" / given.name
     try:
-        generate.generator(given.name)(out, scratch=scratch, report=_say)
+        make(out, scratch=scratch, report=_say)
     except NotApplicable as error:
         raise BadInput(str(error)) from error
     _say(f"{given.name} written to {out}")
@@ -228,7 +228,9 @@ def _suite(given: Namespace) -> Suite:
     suite = read_suite(given.suite)
     if given.data is None:
         return suite
-    return with_data(suite, given.data, manifest.load(manifest.source(given.data)).splits)
+    found = manifest.load(manifest.source(given.data))
+    _say(f"{found.spec.name}: {len(found)} frames, {found.spec.labels}")
+    return with_data(suite, given.data, found.splits)
 
 
 def _data_of(suite: Suite, row: str) -> str:

@@ -31,6 +31,7 @@ class DatasetSpec:
         sha256: of the manifest and every file it names, in the manifest's order.
         about: one paragraph.
         make_vacuum_labels: the command that adds vacuum labels, for the message of a skipped row.
+        labels: which keys were taken for labels, one sentence.
     """
 
     name: str
@@ -42,6 +43,7 @@ class DatasetSpec:
     sha256: str
     about: str = ""
     make_vacuum_labels: str = ""
+    labels: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,7 +87,7 @@ def find_labels(frames: Sequence[Atoms], keys: Keys, *, where: str) -> Labels:
         )
     energy, force = pairs[0]
     same = [key for key in stresses if _affix(key) == _affix(energy)]
-    stress = keys.stress if keys.stress is not None else (same or stresses or [None])[0]
+    stress = keys.stress if keys.stress is not None else next(iter((*same, *stresses)), None)
     remark = f"labels: energy '{energy}', forces '{force}'" + (f", stress '{stress}'" if stress else ", no stress")
     return Labels(energy=energy, forces=force, stress=stress, keys=keys, remark=remark)
 

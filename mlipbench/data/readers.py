@@ -78,7 +78,7 @@ def read_frames(origin: Source) -> Dataset:
     check_frames(frames, energy, forces, where, allow_duplicates=manifest.allow_duplicates)
     has_stress = np.array([one is not None for one in stress])
     return Dataset(
-        spec=_spec(origin, frames),
+        spec=_spec(origin, frames, labels.remark),
         frames=tuple(frames),
         uid=_texts(atoms, manifest.keys.uid or "uid", [f"{i}" for i in range(len(atoms))]),
         energy=energy,
@@ -217,7 +217,7 @@ def _optional(
     return out
 
 
-def _spec(origin: Source, frames: Sequence[Atoms]) -> DatasetSpec:
+def _spec(origin: Source, frames: Sequence[Atoms], remark: str) -> DatasetSpec:
     """Return who made the labels and which elements occur."""
     manifest = origin.manifest
     symbols = {symbol for frame in frames for symbol in frame.get_chemical_symbols()}
@@ -225,4 +225,5 @@ def _spec(origin: Source, frames: Sequence[Atoms]) -> DatasetSpec:
         name=manifest.name, version=manifest.version, level_of_theory=manifest.level_of_theory,
         licence=manifest.licence, citation=manifest.citation, elements=tuple(sorted(symbols)), sha256=origin.sha256,
         about=manifest.about, make_vacuum_labels=manifest.make_vacuum_labels,
+        labels=remark,
     )  # fmt: skip

@@ -85,7 +85,7 @@ class Dask:
     @property
     def slots(self) -> int:
         """One job per worker thread."""
-        return max(1, sum(self._client.nthreads().values()))
+        return max(1, sum(int(n) for n in self._client.nthreads().values()))
 
     def submit(self, job: Job) -> None:
         """Send a job to a free worker."""

@@ -66,7 +66,7 @@ def _closed(kind: type[T], config: Any) -> type[T]:
         seen.add(one)
         if is_dataclass(one):
             if "__pydantic_config__" not in vars(one):
-                one.__pydantic_config__ = config
+                setattr(one, "__pydantic_config__", config)  # noqa: B010  pydantic looks for it; no type knows it
             hints = _hints(one)
             todo += [hints[field.name] for field in fields(one)]
         todo += [argument for argument in get_args(one) if not isinstance(argument, (str, int, float))]

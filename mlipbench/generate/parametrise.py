@@ -19,10 +19,12 @@ from mlipbench.errors import NotApplicable, missing_package
 from mlipbench.models.gaff2 import openmm
 
 SMILES = {"EC": "C1COC(=O)O1", "EMC": "CCOC(=O)OC"}
-# GAFF2's types; c5 is its sp3 carbon in a five-membered ring. They are checked because some builds of antechamber do not
-# repeat themselves: the same input gave EC's ring carbons c5 in some runs and c3 in others.
+# GAFF2's types; c5 is its sp3 carbon in a five-membered ring.
 TYPES = {"EC": "c5 c5 os c o os h1 h1 h1 h1", "EMC": "c3 c3 os c o os c3 hc hc hc h1 h1 h1 h1 h1"}
-ATTEMPTS = 20
+# GAFF2 has these for all our types, yet some builds of parmchk2 do not repeat themselves: the same input file left the
+# sections empty, as it should, in some runs and replaced all of c5 by c3 in others.
+MUST_BE_EMPTY = ("MASS", "BOND", "ANGLE", "NONBON")
+ATTEMPTS = 30
 CONFORMER_SEED = 7
 SCEE = 1.2  # AMBER scales 1-4 electrostatics by its inverse
 
@@ -76,13 +78,20 @@ def _write_conformer(name: str, smiles: str, mol: Path, xyz: Path) -> None:
 
 def _amber(name: str, scratch: Path) -> None:
     files = f"-i {name}.mol -fi mdl -o {name}.mol2 -fo mol2 -c bcc -at gaff2 -nc 0 -rn {name} -pf y -dr no"
+    _call("antechamber", files.split(), scratch)
+    types = mol2_types((scratch / f"{name}.mol2").read_text(encoding="utf-8"))
+    if types != TYPES[name].split():
+        raise NotApplicable(
+            f"antechamber typed {name} as {' '.join(types)} instead of {TYPES[name]}; try another build"
+        )
     for _ in range(ATTEMPTS):
-        _call("antechamber", files.split(), scratch)
-        if mol2_types((scratch / f"{name}.mol2").read_text(encoding="utf-8")) == TYPES[name].split():
+        _call("parmchk2", f"-i {name}.mol2 -f mol2 -o {name}.frcmod -s gaff2".split(), scratch)
+        if not replaced((scratch / f"{name}.frcmod").read_text(encoding="utf-8")):
             break
     else:
-        raise NotApplicable(f"antechamber did not type {name} as {TYPES[name]} in {ATTEMPTS} runs; try another build")
-    _call("parmchk2", f"-i {name}.mol2 -f mol2 -o {name}.frcmod -s gaff2".split(), scratch)
+        raise NotApplicable(
+            f"parmchk2 did not find GAFF2's own parameters of {name} in {ATTEMPTS} runs; try another build"
+        )
     lines = ["source leaprc.gaff2", f"loadamberparams {name}.frcmod", f"m = loadmol2 {name}.mol2"]
     lines += [f"saveamberparm m {name}.prmtop {name}.inpcrd", "quit"]
     (scratch / "leap.in").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -90,13 +99,29 @@ def _amber(name: str, scratch: Path) -> None:
 
 
 def mol2_types(text: str) -> list[str]:
-    """Return the atom types in a Tripos mol2 file.
+    r"""Return the atom types in a Tripos mol2 file.
 
-    >>> mol2_types("@<TRIPOS>ATOM\\n1 C1 0.0 0.0 0.0 c5 1 EC 0.1\\n@<TRIPOS>BOND\\n1 1 2 1")
+    >>> mol2_types("@<TRIPOS>ATOM\n1 C1 0.0 0.0 0.0 c5 1 EC 0.1\n@<TRIPOS>BOND\n1 1 2 1")
     ['c5']
     """
-    rows = text.split("@<TRIPOS>ATOM\n")[1].split("@<TRIPOS>")[0].splitlines()
-    return [row.split()[5] for row in rows]
+    _, _, after = text.partition("@<TRIPOS>ATOM\n")
+    rows, _, _ = after.partition("@<TRIPOS>")
+    return [row.split()[5] for row in rows.splitlines()]
+
+
+def replaced(text: str) -> list[str]:
+    r"""Return the rows of an AMBER frcmod file that replace parameters which GAFF2 has.
+
+    >>> replaced("remark\nMASS\n\nBOND\nc5-c5  300.90   1.538  same as c3-c3\n\nDIHE\nX -c3-os-X  3 1.15\n")
+    ['c5-c5  300.90   1.538  same as c3-c3']
+    """
+    found, section = [], ""
+    for row in text.splitlines()[1:]:
+        if row.strip().isalpha() and row.isupper():
+            section = row.strip()
+        elif row.strip() and section in MUST_BE_EMPTY:
+            found.append(row)
+    return found
 
 
 def _call(name: str, arguments: list[str], folder: Path) -> None:

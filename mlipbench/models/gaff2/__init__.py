@@ -75,6 +75,9 @@ def one_molecule(name: str) -> Any:
 def compose(names: Sequence[str]) -> Any:
     """Return an `openmm.System` of several molecules, atoms in the order of `names`, without cutoff or constraints.
 
+    Args:
+        names: as in `NAMES`.
+
     Raises:
         NotApplicable: OpenMM is not installed.
     """

@@ -1,6 +1,6 @@
 """How fast is it, beside what? Side by side in one run, one thread each, medians and ratios.
 
-`python -m mlipbench.testing.speed` prints a table and writes `reports/speed.json`. Absolute times depend on the machine and
+`python -m mlipbench.speed` prints a table and writes `reports/speed.json`. Absolute times depend on the machine and
 on what else runs there; the ratios are what is compared with the bars.
 """
 
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,7 +73,7 @@ class Comparison:
         return self.ratio >= float(number) if sign == ">=" else self.ratio <= float(number)
 
 
-def in_turn(ours: Callable[[], None], peer: Callable[[], None]) -> tuple[float, float]:
+def in_turn(ours: Callable[[], object], peer: Callable[[], object]) -> tuple[float, float]:
     """Return the median seconds of two calls, run in turn after one warm-up each."""
     times: tuple[list[float], list[float]] = ([], [])
     for number in range(REPEATS + 1):
@@ -135,7 +136,7 @@ def _job(job: planning.Job, model: Model, folder: Path) -> None:
     """Run a whole job, frame by frame and with nothing remembered."""
     from mlipbench.models.ase import AseModel
 
-    perform(job, Store(folder), no_progress, model=AseModel(model.spec, model.calculator()))
+    perform(job, Store(folder), no_progress, model=AseModel(spec=model.spec, bare=model.calculator()))
 
 
 def _bare(model: Model, data: Dataset) -> None:
@@ -160,7 +161,7 @@ def inference(entries: dict[str, ModelSpec]) -> Iterator[Comparison]:
     n_atoms = sum(len(frame) for frame in frames)
     first, *others = models
     for name in others:
-        ours, peer = in_turn(lambda name=name: models[name].predict(frames), lambda: models[first].predict(frames))  # type: ignore[misc]
+        ours, peer = in_turn(partial(models[name].predict, frames), partial(models[first].predict, frames))
         yield Comparison(
             name=f"prediction of {len(frames)} test frames: {name}, {first}",
             ours=n_atoms / ours, peer=n_atoms / peer, ratio=peer / ours, bar="", unit="atoms/s",
