@@ -111,6 +111,14 @@ def _data_parser(verb: argparse.ArgumentParser) -> None:
     generate.add_argument("name")
     generate.add_argument("--out", type=Path, metavar="DIR", help="default: reference_data/NAME of this installation")
     generate.add_argument("--scratch", type=Path, metavar="DIR", help="finished trajectories, kept for resuming")
+    vacuum = kinds.add_parser(
+        "vacuum", help="add vacuum labels: each molecule alone, evaluated by what made the labels"
+    )
+    vacuum.add_argument("name", help="name, manifest or file")
+    vacuum.add_argument(
+        "--reference", required=True, metavar="MODEL", help="what made the labels; as given to `run --model`"
+    )
+    vacuum.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the new data set")
     lint = kinds.add_parser("lint", help="read a data set and say what a careful reader should know")
     lint.add_argument("name", help="name, manifest or file")
 

@@ -22,8 +22,10 @@ from mlipbench.engine import plan as planning
 from mlipbench.engine import progress, schedule
 from mlipbench.engine.executors import executor
 from mlipbench.engine.select import belonging
-from mlipbench.errors import BadInput, NotApplicable
+from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 from mlipbench.files.places import default_store, shared_folder
+from mlipbench.generate.vacuum import add_vacuum_labels
+from mlipbench.models import load
 from mlipbench.models.entries import model_names, read_model
 from mlipbench.report import gate, page, table
 from mlipbench.store import Store, consistent
@@ -178,6 +180,8 @@ def data(given: Namespace) -> int:
         for remark in remarks(found):
             _say(f"- {remark}")
         return GOOD
+    if given.data_verb == "vacuum":
+        return _vacuum(given)
     make = generate.generator(given.name)
     out = given.out or shared_folder("reference_data") / given.name
     scratch = given.scratch or Path("reports") / "scratch" / given.name
@@ -186,6 +190,22 @@ def data(given: Namespace) -> int:
     except NotApplicable as error:
         raise BadInput(str(error)) from error
     _say(f"{given.name} written to {out}")
+    return GOOD
+
+
+def _vacuum(given: Namespace) -> int:
+    """Add vacuum labels to a data set."""
+    reference = read_model(given.reference)
+    if reference.recipe is not None:
+        raise BadInput(
+            f"--reference {given.reference} is a recipe; the reference must be ready, and have made the labels."
+        )
+    found = manifest.load(manifest.source(given.name))
+    try:
+        add_vacuum_labels(found, load(reference.spec, device="cpu"), out=given.out, report=_say)
+    except (NotApplicable, ModelFailure) as error:
+        raise BadInput(f"no vacuum labels for {found.spec.name}: {error}") from error
+    _say(f"{found.spec.name} with vacuum labels written to {given.out / 'dataset.toml'}")
     return GOOD
 
 

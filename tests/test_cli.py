@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlipbench.cli import main
+from mlipbench.store import Store
 
 TOY = "mlipbench.models.toy:"
 
@@ -162,6 +163,12 @@ def test_gate_has_four_ends(
     assert run("gate", str(tiny_suite), "--candidate", bad, "--against", "m-good", where=tmp_path) == 1, (
         "worse than the baseline"
     )
+
+
+def test_two_runs_on_one_store_at_once(tiny_suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Store(tmp_path / "store").lock():
+        assert run("run", str(tiny_suite), "--executor", "serial", where=tmp_path) == 3
+    assert "is in use by another run" in capsys.readouterr().err
 
 
 def test_a_store_that_cannot_be_written_ends_with_three(

@@ -179,10 +179,10 @@ def _vacuum_labels(data: Dataset) -> tuple[Float, Float]:
         NotApplicable: there are none; the message names the command that makes them.
     """
     if data.energy_intra is None or data.forces_intra is None:
-        make = data.spec.make_vacuum_labels
+        usual = f"mlipbench data vacuum {data.spec.name} --reference MODEL --out DIR"
         raise NotApplicable(
-            f"data set {data.spec.name} has no vacuum labels (energy_intra, forces_intra)"
-            + (f"; this makes them: {make}" if make else "")
+            f"data set {data.spec.name} has no vacuum labels (energy_intra, forces_intra); this makes them: "
+            f"{data.spec.make_vacuum_labels or usual}"
         )
     return data.energy_intra, data.forces_intra
 

@@ -6,6 +6,8 @@ found out when the manifest does not give them, and every frame is checked befor
 
 from __future__ import annotations
 
+import gzip
+import io
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,7 +101,10 @@ def _read_file(path: Path, file: File) -> _Read:
     from ase.io import read
 
     try:
-        frames = read(path, index=":")
+        # ASE seeks in what it reads, and seeking in a gzip stream begins again each time.
+        zipped = path.name.endswith((".xyz.gz", ".extxyz.gz"))
+        text = io.StringIO(gzip.decompress(path.read_bytes()).decode()) if zipped else None
+        frames = read(path, index=":") if text is None else read(text, index=":", format="extxyz")
     except DAMAGED as error:
         raise BadInput(
             f"{path} cannot be read as structures ({type(error).__name__}: {error}). It may be cut short or of a "

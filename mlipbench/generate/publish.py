@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import gzip
 import hashlib
-import io
-import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlipbench.generate.labels import ACCURACY, ELECTRONIC_TEMPERATURE_K, METHOD
+from mlipbench.generate.writing import write_toml, write_zipped
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -72,14 +70,7 @@ def write_frames(file: Path, frames: Sequence[Mapping[str, Any]]) -> None:
         file: ends in `.xyz.gz`.
         frames: plain values: symbols, positions, cell or None, molecule, labels, uid and so on.
     """
-    from ase.io import write
-
-    text = io.StringIO()
-    write(text, [to_atoms(frame) for frame in frames], format="extxyz")
-    raw = io.BytesIO()
-    with gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=9, mtime=0) as stream:
-        stream.write(text.getvalue().encode("utf-8"))
-    file.write_bytes(raw.getvalue())
+    write_zipped(file, [to_atoms(frame) for frame in frames])
 
 
 def to_atoms(frame: Mapping[str, Any]) -> Atoms:
@@ -148,7 +139,7 @@ def write_manifest(
         *[("[[generated.failed]]", failure) for failure in failed],
         ("[splits_about]", SPLITS_ABOUT),
     ]
-    file.write_text("\n".join(_table(name, rows) for name, rows in tables), encoding="utf-8")
+    write_toml(file, tables)
 
 
 def _head() -> dict[str, Any]:
@@ -163,12 +154,6 @@ def _head() -> dict[str, Any]:
         "citation": list(CITATION),
         "elements": ["H", "C", "O"],
     }
-
-
-def _table(name: str, rows: Mapping[str, Any]) -> str:
-    # A JSON string, integer, float or list of strings is valid TOML as it stands.
-    body = [f"{key} = {json.dumps(value, ensure_ascii=False, allow_nan=False)}" for key, value in rows.items()]
-    return "\n".join([name, *body] if name else body) + "\n"
 
 
 def _versions() -> dict[str, str]:

@@ -61,6 +61,26 @@ def test_each_misbehaviour_has_its_outcome(tiny_suite: Path, tmp_path: Path) -> 
         assert words in outcome[name].reason
 
 
+def test_a_factory_that_raises_or_makes_no_calculator(tiny_suite: Path, tmp_path: Path) -> None:
+    file = tmp_path / "m.py"
+    file.write_text(
+        "class Odd(Exception):\n    pass\n"
+        "def raises():\n    raise Odd('no licence')\n"
+        "def exits():\n    raise SystemExit(7)\n"
+        "def nothing():\n    return 3\n", encoding="utf-8",
+    )  # fmt: skip
+    found = run(
+        tiny_suite, Store(tmp_path / "store"), [read_model(f"{file}:{x}") for x in ("raises", "exits", "nothing")]
+    )
+    outcome = {name: found[f"m-{name} · errors"].result.outcome for name in ("raises", "exits", "nothing")}
+    assert isinstance(outcome["raises"], Failed)
+    assert "Odd: no licence" in outcome["raises"].reason
+    assert isinstance(outcome["exits"], Failed)
+    assert "exit code 7" in outcome["exits"].reason
+    assert isinstance(outcome["nothing"], Broken)
+    assert outcome["nothing"].is_input
+
+
 def test_a_calculator_that_hangs_is_stopped_and_the_rest_goes_on(tiny_suite: Path, tmp_path: Path) -> None:
     text = tiny_suite.read_text(encoding="utf-8").replace("time_limit_s = 60.0", "time_limit_s = 2.0", 1)
     tiny_suite.write_text(text, encoding="utf-8")
