@@ -16,7 +16,7 @@ from mlipbench.ace.kernels import design
 from mlipbench.ace.neighbours import neighbours
 from mlipbench.ace.potential import LinearAce, species_of
 from mlipbench.ace.tables import pair_tables, product_tables
-from mlipbench.core.model import Float, Int, Progress
+from mlipbench.core.model import Float, Progress
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 
 if TYPE_CHECKING:
@@ -127,21 +127,6 @@ class Fit:
     solution: Ridge
     n_rows: int
     n_columns: int
-
-
-def average_e0(counts: Int, energies_eV: Float) -> tuple[Float, int]:
-    """Return the E0s of least norm among those that fit the energies best, and the rank of the compositions.
-
-    Args:
-        counts: shape (n_frames, n_elements), atoms of each element.
-        energies_eV: shape (n_frames,).
-
-    >>> e0, rank = average_e0(np.array([[2, 1], [4, 2]]), np.array([-5.0, -10.0]))
-    >>> e0.round(6).tolist(), rank
-    ([-2.0, -1.0], 1)
-    """
-    e0, _, rank, _ = np.linalg.lstsq(counts.astype(np.float64), energies_eV, rcond=None)
-    return np.asarray(e0, dtype=np.float64), int(rank)
 
 
 def fit(

@@ -12,11 +12,12 @@ import numpy as np
 
 from mlipbench.ace.basis import Basis, functions
 from mlipbench.ace.file import write
-from mlipbench.ace.fit import Fit, Labelled, Weights, average_e0, fit
+from mlipbench.ace.fit import Fit, Labelled, Weights, fit
 from mlipbench.ace.potential import LinearAce
 from mlipbench.core.dataset import Dataset
-from mlipbench.core.model import Float, Int, Progress, Trained
+from mlipbench.core.model import Float, Progress, Trained
 from mlipbench.errors import BadInput, ModelFailure, unknown
+from mlipbench.training.e0 import baseline
 
 CHECKPOINT: Final = "ace.npz"
 ORDERS: Final = ("nu1", "nu2", "nu3")
@@ -86,15 +87,14 @@ def train(
         BadInput: an option is wrong or unknown, an E0 is missing, or the data cannot be fitted.
     """
     chosen = read_options(options, numbers=tuple(sorted(set(train.numbers.tolist()))))
-    data = labelled(train)
-    counts = np.array([[int((x.frame.numbers == z).sum()) for z in chosen.basis.numbers] for x in data], dtype=np.int64)
-    e0, notes = _e0(chosen, counts, train.energy)
+    elements = tuple(_symbol(number) for number in chosen.basis.numbers)
+    e0 = baseline(train, chosen.e0, elements, is_shifted=False)
     began = perf_counter()
     try:
         found = fit(
             chosen.basis,
-            data,
-            e0_eV=e0,
+            labelled(train),
+            e0_eV=np.array([e0.energies_eV[symbol] for symbol in elements]),
             wall_reach_A=wall_reach(chosen.basis, chosen.wall_fraction),
             weights=chosen.weights,
             prior_exponent=chosen.prior_exponent,
@@ -105,12 +105,11 @@ def train(
     seconds = perf_counter() - began
     out.mkdir(parents=True, exist_ok=True)
     write(out / CHECKPOINT, found.potential, about={"data": f"{train.spec.name}@{train.spec.version}"})
-    elements = tuple(_symbol(number) for number in chosen.basis.numbers)
     return Trained(
         kind="ace",
         checkpoint=CHECKPOINT,
         elements=elements,
-        notes=notes,
+        notes=e0.notes,
         facts={
             **_facts(found, seconds),
             **{f"e0_{symbol}_eV": float(x) for symbol, x in zip(elements, found.potential.e0_eV, strict=True)},
@@ -207,30 +206,6 @@ def _e0_option(given: Any) -> str | Mapping[str, float]:
         if symbol not in atomic_numbers:
             raise BadInput(f"trainer ace: e0 names '{symbol}', which is no chemical symbol")
     return {symbol: _number(f"e0.{symbol}", energy) for symbol, energy in given.items()}
-
-
-def _e0(chosen: Options, counts: Int, energies: Float) -> tuple[Float, tuple[str, ...]]:
-    """Return the E0s, shape (n_elements,), and what a reader must know about them."""
-    numbers = chosen.basis.numbers
-    if chosen.e0 == "average":
-        e0, rank = average_e0(counts, energies)
-        if rank == len(numbers):
-            return e0, ()
-        return e0, (f"E0s rank {rank} of {len(numbers)}: energies of other compositions are meaningless",)
-    if isinstance(chosen.e0, str):
-        lone = counts.sum(axis=1) == 1
-        known = {
-            _symbol(z): float(energies[lone & (counts[:, k] == 1)].mean())
-            for k, z in enumerate(numbers)
-            if (lone & (counts[:, k] == 1)).any()
-        }
-        cure = "add a frame of one atom, give a table, or use e0 = 'average'"
-    else:
-        known, cure = dict(chosen.e0), "add it to the table"
-    missing = [_symbol(z) for z in numbers if _symbol(z) not in known]
-    if missing:
-        raise BadInput(f"trainer ace: there is no E0 of {', '.join(missing)}; {cure}")
-    return np.array([known[_symbol(z)] for z in numbers]), ()
 
 
 def _symbol(number: int) -> str:

@@ -14,7 +14,7 @@ from mlipbench.core.dataset import Dataset
 from mlipbench.core.model import Progress, Trained
 from mlipbench.errors import BadInput
 from mlipbench.models.mace_graph import Graph, check_device, graph_of, place, quiet_mace
-from mlipbench.training.baseline import Baseline, baseline
+from mlipbench.training.e0 import Baseline, baseline
 from mlipbench.training.mace_loop import fit
 from mlipbench.training.mace_options import Options, read_options
 
@@ -46,7 +46,7 @@ def train(
     chosen = read_options(options)
     elements = _elements(train, valid)
     start = time.perf_counter()
-    energies = baseline(train, chosen.e0, elements)
+    energies = baseline(train, chosen.e0, elements, is_shifted=True)
     with quiet_mace(), _own_randomness(seed, chosen.dtype, device):
         import torch
 

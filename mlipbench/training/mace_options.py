@@ -37,7 +37,7 @@ class Options:
         patience: epochs without a better validation loss after which a stage ends.
         learning_rate_patience: the same, after which stage one learns slower by a fifth.
         dtype: "float32" or "float64".
-        e0: "average", "isolated" or a table in eV; see `training.baseline`.
+        e0: "average", "isolated" or a table in eV; see `training.e0`.
     """
 
     irreps: str = "16x0e"

@@ -17,7 +17,6 @@ from mlipbench.ace.fit import (
     NormalEquations,
     Ridge,
     Weights,
-    average_e0,
     fit,
     normal_equations,
     solve,
@@ -182,13 +181,6 @@ def test_nothing_to_fit_and_labels_that_are_not_finite_are_refused(potential: Li
     good = label(potential, rattled(1)[0])
     with pytest.raises(BadInput, match="not finite"):
         refit(potential, [good, replace(good, energy=float("nan"))])
-
-
-def test_average_e0_of_full_rank_is_exact() -> None:
-    counts = np.array([[2, 0, 1], [4, 1, 0], [0, 1, 2], [6, 2, 1]])
-    e0, rank = average_e0(counts, counts @ np.array([-13.0, -57.0, -111.0]))
-    assert rank == 3
-    assert np.abs(e0 - [-13.0, -57.0, -111.0]).max() < 1e-10
 
 
 def test_the_fit_is_repeatable(potential: LinearAce) -> None:

@@ -101,13 +101,15 @@ def test_the_same_recipe_gives_the_same_file(data: tuple[Dataset, Dataset], tmp_
 def test_one_composition_gets_a_note(tmp_path: Path) -> None:
     frames = [Atoms("CuAu", [[0, 0, 0], [0, 0, 2.3 + 0.1 * k]]) for k in range(5)]
     made = trained((dataset(frames), dataset(frames)), tmp_path)
-    assert made.notes == ("E0s rank 1 of 2: energies of other compositions are meaningless",)
+    assert made.notes == (
+        "E0s from least squares have rank 1 of 2 elements: energies of other compositions are meaningless.",
+    )
     assert "valid_stress_rmse_meV_per_A3" not in made.facts
 
 
 def test_isolated_and_tabulated_e0s_are_those_of_lone_atoms(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
     few = alloys(4)
-    with pytest.raises(BadInput, match="there is no E0 of Cu, Au; add a frame of one atom"):
+    with pytest.raises(BadInput, match=r"no one-atom frame of Cu, Au. Add them"):
         trained((dataset(few), data[1]), tmp_path, e0="isolated")
     lone = [Atoms("Cu"), Atoms("Au")]
     full = dataset([*few, *lone])
@@ -116,7 +118,7 @@ def test_isolated_and_tabulated_e0s_are_those_of_lone_atoms(data: tuple[Dataset,
     assert np.array_equal(model.predict(lone).energy, full.energy[-2:])
     made = trained((dataset(few), data[1]), tmp_path, e0={"Cu": 1.5, "Au": -2})
     assert (made.facts["e0_Cu_eV"], made.facts["e0_Au_eV"]) == (1.5, -2.0)
-    with pytest.raises(BadInput, match="there is no E0 of Au; add it to the table"):
+    with pytest.raises(BadInput, match="the table has no energy for Au"):
         trained((dataset(few), data[1]), tmp_path, e0={"Cu": 1.5})
 
 

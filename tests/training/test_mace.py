@@ -18,7 +18,7 @@ from mlipbench.core.model import ModelSpec, Trained
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 from mlipbench.models.mace import MaceModel, load
 from mlipbench.training import trainer
-from mlipbench.training.baseline import baseline
+from mlipbench.training.e0 import baseline
 from mlipbench.training.mace import train as train_mace
 from mlipbench.training.mace_loop import stages
 from mlipbench.training.mace_options import Options, read_options
@@ -157,9 +157,9 @@ def test_isolated_atoms_give_e0s_and_a_note(
 def test_least_squares_says_its_rank(
     make_data: Callable[..., Dataset], make_clusters: Callable[..., list[Atoms]]
 ) -> None:
-    full = baseline(make_data(make_clusters(9, 0)), "average", ("H", "C", "O"))
+    full = baseline(make_data(make_clusters(9, 0)), "average", ("H", "C", "O"), is_shifted=True)
     assert (full.rank, full.notes) == (3, ())
-    poor = baseline(make_data(make_clusters(9, 0, ("CH3OH", "C2H4O"))), "average", ("H", "C", "O"))
+    poor = baseline(make_data(make_clusters(9, 0, ("CH3OH", "C2H4O"))), "average", ("H", "C", "O"), is_shifted=True)
     assert poor.rank == 2
     assert poor.notes[0].startswith("E0s from least squares have rank 2 of 3 elements")
     assert abs(poor.offset_eV_per_atom) < 0.2
@@ -168,7 +168,7 @@ def test_least_squares_says_its_rank(
 def test_least_squares_on_paper(make_data: Callable[..., Dataset]) -> None:
     # H2 at -7 eV and H at -3 eV: (2 · -7 + 1 · -3) / (2² + 1²) = -3.4 eV
     data = make_data([Atoms("H2", [[0, 0, 0], [9, 0, 0]]), Atoms("H")], ("H",))
-    found = baseline(replace(data, energy=np.array([-7.0, -3.0])), "average", ("H",))
+    found = baseline(replace(data, energy=np.array([-7.0, -3.0])), "average", ("H",), is_shifted=True)
     assert found.energies_eV["H"] == pytest.approx(-3.4)
     assert found.offset_eV_per_atom == pytest.approx(-0.1)
 
@@ -185,7 +185,7 @@ def test_e0s_that_are_missing(
     make_data: Callable[..., Dataset], make_clusters: Callable[..., list[Atoms]], e0: str, says: str
 ) -> None:
     with pytest.raises(BadInput, match=says):
-        baseline(make_data(make_clusters(3, 0)), e0, ("H", "C", "O"))
+        baseline(make_data(make_clusters(3, 0)), e0, ("H", "C", "O"), is_shifted=True)
 
 
 @pytest.mark.parametrize(

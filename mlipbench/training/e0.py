@@ -32,7 +32,7 @@ class Baseline:
     notes: tuple[str, ...]
 
 
-def baseline(train: Dataset, e0: str | Mapping[str, float], elements: tuple[str, ...]) -> Baseline:
+def baseline(train: Dataset, e0: str | Mapping[str, float], elements: tuple[str, ...], *, is_shifted: bool) -> Baseline:
     """Return the E0s of these elements.
 
     Args:
@@ -40,6 +40,7 @@ def baseline(train: Dataset, e0: str | Mapping[str, float], elements: tuple[str,
         e0: "average" fits them to the energies by least squares (of least norm where that leaves a choice), "isolated"
             takes them from the one-atom frames, and a table gives them in eV.
         elements: chemical symbols.
+        is_shifted: does the model add what the E0s leave to every atom?
 
     Raises:
         BadInput: an element has no one-atom frame, or is missing from the table; or `e0` is another word.
@@ -60,7 +61,10 @@ def baseline(train: Dataset, e0: str | Mapping[str, float], elements: tuple[str,
     vector = np.array([energies[symbol] for symbol in elements])
     left = _left(train.energy, counts, vector)
     return Baseline(
-        energies_eV=energies, rank=fitted_rank, offset_eV_per_atom=left, notes=_notes(fitted_rank, left, elements)
+        energies_eV=energies,
+        rank=fitted_rank,
+        offset_eV_per_atom=left,
+        notes=_notes(fitted_rank, left if is_shifted else 0.0, elements),
     )
 
 
