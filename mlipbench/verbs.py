@@ -232,7 +232,8 @@ def _write_page(given: Namespace, suite: Suite, tier: Tier, keys: Mapping[str, s
             f"the store {_store(given)} holds nothing of suite {suite.name}, tier {tier}. "
             f"Run it first: mlipbench run {suite.name}"
         )
-    entries = {entry.spec.name: entry for entry in map(read_model, model_names())}
+    shown = {one.result.model for one in stored}
+    entries = {name: read_model(name) for name in model_names() if name in shown}
     written = page.write(stored, suite, out=given.out, tier=tier, entries=entries)
     Console().print(table.head(table.leaderboard([one.result for one in stored], suite, tier=tier)))
     _say(f"leaderboard: {written}")

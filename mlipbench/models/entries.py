@@ -8,7 +8,7 @@ from typing import Final
 
 from mlipbench.core.model import ModelSpec
 from mlipbench.core.suite import ModelEntry, Recipe, Tier
-from mlipbench.errors import BadInput, unknown
+from mlipbench.errors import BadInput, NotApplicable, unknown
 from mlipbench.files import toml
 from mlipbench.files.hashes import sha256_of
 from mlipbench.files.places import shared_folder
@@ -64,8 +64,7 @@ def _entry(path: Path) -> ModelEntry:
             )
         if ".py:" in factory and not Path(factory.rsplit(":", 1)[0]).is_absolute():
             factory = str(path.parent / factory)
-        made = spec_of(factory, name=spec.name)
-        spec = replace(spec, identity=made.identity, options={**spec.options, **made.options})
+        spec = _factory_spec(spec, factory)
     if spec.checkpoint is not None:
         checkpoint = (path.parent / spec.checkpoint).resolve()
         found = sha256_of(checkpoint)
@@ -78,6 +77,17 @@ def _entry(path: Path) -> ModelEntry:
     elif entry.recipe is None and spec.kind in set(CHECKPOINTS.values()):
         raise BadInput(f"{path}: a model of kind '{spec.kind}' needs spec.checkpoint or a [recipe].")
     return replace(entry, spec=spec)
+
+
+def _factory_spec(spec: ModelSpec, factory: str) -> ModelSpec:
+    """Fill in what decides the answers of a calculator's factory; where its package is missing, loading will say so."""
+    try:
+        made = spec_of(factory, name=spec.name)
+    except NotApplicable:
+        return replace(spec, identity="not installed")
+    return replace(
+        spec, identity=made.identity, options={**made.options, **spec.options, "factory": made.options["factory"]}
+    )
 
 
 def recipe_for(recipe: Recipe, tier: Tier, *, where: str) -> Recipe:

@@ -7,6 +7,8 @@ import hashlib
 import platform
 import re
 import sys
+from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.metadata import packages_distributions, version
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mlipbench.core.model import ModelSpec
-from mlipbench.errors import BadInput, unknown
+from mlipbench.errors import BadInput, NotApplicable, unknown
 from mlipbench.files.hashes import sha256_of
 
 DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -32,7 +34,8 @@ def spec_of(text: str, *, name: str | None = None) -> ModelSpec:
         Its identity is the file's sha256, or the distribution that holds the module and its version.
 
     Raises:
-        BadInput: there is no such file, module or name in the file, or no name is given.
+        BadInput: there is no such file or name in it, or no name is given.
+        NotApplicable: the module is not installed.
     """
     place, factory = _split(text)
     if _is_file(place):
@@ -154,13 +157,19 @@ def _identity(module: str) -> str:
     if spec is None or top in sys.stdlib_module_names:
         if top in sys.stdlib_module_names:
             return f"python=={platform.python_version()}"
-        raise BadInput(
+        raise NotApplicable(
             f"the module '{top}' of '{module}' is not installed. Check the spelling, or give 'file.py:name'."
         )
-    distributions = sorted(packages_distributions().get(top, ()))
+    distributions = sorted(_distributions().get(top, ()))
     if distributions:
         return f"{distributions[0]}=={version(distributions[0])}"
     return f"sha256:{_source_hash(spec)}"
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Return which distributions hold each top-level module; asking takes a good part of a second."""
+    return packages_distributions()
 
 
 def _source(module: str) -> Path | None:
