@@ -13,6 +13,7 @@ from mlipbench.errors import BadInput
 
 T = TypeVar("T")
 SCHEMA = 1
+UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's names for it
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -53,7 +54,9 @@ def build(kind: type[T], content: Mapping[str, Any], *, where: str) -> T:
     try:
         return adapter.validate_python(content)
     except ValidationError as error:
-        raise BadInput(f"{where}{_sentence(kind, content, error.errors()[0])}") from error
+        # A misspelt key also leaves its right spelling missing: the misspelling is what to name.
+        problems = sorted(error.errors(), key=lambda problem: problem["type"] not in UNKNOWN_KEY)
+        raise BadInput(f"{where}{_sentence(kind, content, problems[0])}") from error
 
 
 def _closed(kind: type[T], config: Any) -> type[T]:
@@ -86,7 +89,7 @@ def _sentence(kind: type, content: Mapping[str, Any], problem: Any) -> str:
     row = _row_name(content, problem["loc"])
     place = f"{row}: " if row else ": "
     key = ".".join(step for step in steps if not step.isdigit())
-    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+    if problem["type"] in UNKNOWN_KEY:
         allowed = _allowed(kind, problem["loc"][:-1])
         near = difflib.get_close_matches(steps[-1], allowed, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
