@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from mlipbench import __version__
-from mlipbench.errors import MlipbenchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,10 +123,9 @@ def _data_parser(verb: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
+    if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -138,10 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from mlipbench import verbs
 
-        return verbs.TABLE[given.verb](given)
-    except MlipbenchError as error:
-        sys.stderr.write(f"mlipbench {given.verb}: {error}\n")
-        return BAD_INPUT
+        return verbs.attempted(given)
     except KeyboardInterrupt:
         sys.stderr.write("\nmlipbench: stopped. What is finished is kept; run the same command to go on.\n")
         return STOPPED

@@ -20,6 +20,19 @@ class NotApplicable(MlipbenchError):
     """The question does not apply: an element the model lacks, no molecules, a package that is not installed."""
 
 
+class MissingPackage(NotApplicable):
+    """A package is not installed.
+
+    Attributes:
+        package: its name.
+    """
+
+    def __init__(self, message: str, *, package: str) -> None:
+        """Keep the sentence and the package's name."""
+        super().__init__(message)
+        self.package = package
+
+
 def unknown(what: str, given: str, known: Iterable[str], *, where: str = "") -> BadInput:
     """Return the error for a name that is not in a list, with the nearest name and the whole list.
 
@@ -42,10 +55,12 @@ def unknown(what: str, given: str, known: Iterable[str], *, where: str = "") -> 
     )
 
 
-def missing_package(package: str, *, extra: str, needed_for: str) -> NotApplicable:
+def missing_package(package: str, *, extra: str, needed_for: str) -> MissingPackage:
     """Return the error for an optional package that is not installed.
 
     >>> str(missing_package("openmm", extra="mm", needed_for="the GAFF2 row"))
     "openmm is not installed, and the GAFF2 row needs it: pip install 'mlipbench[mm]'"
     """
-    return NotApplicable(f"{package} is not installed, and {needed_for} needs it: pip install 'mlipbench[{extra}]'")
+    return MissingPackage(
+        f"{package} is not installed, and {needed_for} needs it: pip install 'mlipbench[{extra}]'", package=package
+    )

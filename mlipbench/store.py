@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
@@ -29,6 +30,7 @@ from mlipbench.errors import BadInput
 from mlipbench.files.toml import build
 
 RESULT: Final = "result.json"
+ASIDE: Final = ".aside-"
 VIEWS: Final = {"Parity": Parity, "Bars": Bars, "Lines": Lines}
 NO_ROOM: Final = {
     errno.ENOSPC: "the disk is full",
@@ -48,15 +50,17 @@ class Stored:
 
     def observation(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that `observe` left."""
-        return _arrays(self.folder / "observation.npz")
+        with _whole(self.folder):
+            return _arrays(self.folder / "observation.npz")
 
     def views(self) -> tuple[View, ...]:
         """Return what to show."""
         if not (self.folder / "views.json").is_file():
             return ()
-        arrays = _arrays(self.folder / "views.npz")
-        records = json.loads((self.folder / "views.json").read_text("utf-8"))
-        return tuple(_view({**record, "number": n}, arrays) for n, record in enumerate(records))
+        with _whole(self.folder):
+            arrays = _arrays(self.folder / "views.npz")
+            records = json.loads((self.folder / "views.json").read_text("utf-8"))
+            return tuple(_view({**record, "number": n}, arrays) for n, record in enumerate(records))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ class Store:
             BadInput: the store cannot be written; nothing that was finished is touched.
         """
         target = self.folder(result.model, result.row, result.job_id)
-        with self._writing():
+        with self.writing():
             target.parent.mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=target.parent))
             try:
@@ -113,11 +117,13 @@ class Store:
         return Stored(target, result)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Turn what a disk can answer into one sentence."""
+    def writing(self, *, but: type[OSError] | None = None) -> Iterator[None]:
+        """Turn what a disk can answer into one sentence, except for one kind of error."""
         try:
             yield
         except OSError as error:
+            if but is not None and isinstance(error, but):
+                raise
             why = NO_ROOM.get(error.errno or 0, error.strerror or str(error))
             raise BadInput(
                 f"the store {self.root} cannot be written: {why}. Everything finished so far is kept; "
@@ -133,12 +139,13 @@ class Store:
         """
         import fcntl
 
-        with self._writing():
+        with self.writing():
             self.root.mkdir(parents=True, exist_ok=True)
             file = (self.root / ".lock").open("a+", encoding="utf-8")
         with file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with self.writing(but=BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 file.seek(0)
                 raise BadInput(
@@ -152,9 +159,15 @@ class Store:
             yield
 
     def _sweep(self) -> None:
-        """Remove what killed runs left half written."""
-        for folder in self.root.glob("*/*/.writing-*"):
+        """Remove what killed runs left half written, and put back what they had put aside."""
+        for folder in (*self.root.glob("*/*/.writing-*"), *self.root.glob(".work-*")):
             shutil.rmtree(folder, ignore_errors=True)
+        for aside in self.root.glob(f"*/*/{ASIDE}*"):
+            target = aside.with_name(aside.name.removeprefix(ASIDE))
+            if target.exists():
+                shutil.rmtree(aside, ignore_errors=True)
+            else:
+                aside.rename(target)
 
 
 def slug(name: str) -> str:
@@ -172,14 +185,21 @@ def slug(name: str) -> str:
 
 
 def _replace(scratch: Path, target: Path) -> None:
-    """Put a finished folder in its place; between the two renames of a replacement the old one is aside."""
+    """Put a finished folder in its place.
+
+    Between the two renames of a replacement the old one is aside; `Store.lock` puts it back after a kill.
+    """
+    aside = target.with_name(f"{ASIDE}{target.name}")
     if target.exists():
-        aside = Path(tempfile.mkdtemp(prefix=".writing-old-", dir=target.parent)) / "old"
+        shutil.rmtree(aside, ignore_errors=True)
         target.rename(aside)
+    try:
         scratch.rename(target)
-        shutil.rmtree(aside.parent, ignore_errors=True)
-    else:
-        scratch.rename(target)
+    except OSError:
+        if aside.exists():
+            aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
     _sync(target.parent)
 
 
@@ -234,21 +254,30 @@ def _result_record(result: Result) -> tuple[dict[str, Any], dict[str, NDArray[An
     return record, arrays
 
 
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file leads to into one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise BadInput(
+            f"{path} is damaged ({type(error).__name__}): it was edited or cut short. "
+            "Remove its folder and run again: only that job is repeated."
+        ) from error
+
+
 def read_result(path: Path) -> Result:
     """Read one record, its samples included.
 
     Raises:
         BadInput: it was edited, cut short, or written by a later version.
     """
-    again = "Remove its folder and run again: only that job is repeated."
-    try:
+    with _whole(path):
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["schema"] > SCHEMA:
             raise BadInput(f"{path}: schema {record['schema']}; this version reads up to {SCHEMA}. Update mlipbench.")
         samples = _samples(path.parent / "samples.npz", record)
         result = build(Result, record, where=str(path))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{path} is damaged ({type(error).__name__}): it was edited or cut short. {again}") from error
     if not isinstance(result.outcome, Measured):
         return result
     values = tuple(replace(value, samples=samples.get(number)) for number, value in enumerate(result.outcome.values))
@@ -325,5 +354,6 @@ def consistent(results: Sequence[Result]) -> None:
             raise BadInput(
                 f"the store mixes two trainings of {result.model} under one id {result.model_key}: rows '{first.row}' "
                 f"and '{result.row}' were answered by different weights ({first.checkpoint_sha256[:8]}…, "
-                f"{result.checkpoint_sha256[:8]}…). Keep the folders of one training only, or rename one model."
+                f"{result.checkpoint_sha256[:8]}…). Run the suite again to measure the newer one, or keep "
+                "the folders of one training only."
             )

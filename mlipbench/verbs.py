@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -21,8 +22,9 @@ from mlipbench.data.suites import read_suite, suite_names, with_data
 from mlipbench.engine import plan as planning
 from mlipbench.engine import progress, schedule
 from mlipbench.engine.executors import executor
+from mlipbench.engine.run import attempt
 from mlipbench.engine.select import belonging
-from mlipbench.errors import BadInput, ModelFailure, NotApplicable
+from mlipbench.errors import BadInput, MlipbenchError, ModelFailure, NotApplicable
 from mlipbench.files.places import default_store, shared_folder
 from mlipbench.generate.vacuum import add_vacuum_labels
 from mlipbench.models import load
@@ -73,12 +75,12 @@ def train(given: Namespace) -> int:
         raise BadInput(f"model {entry.spec.name} has no recipe; it is ready. Models with recipes: {_recipes()}.")
     empty = Suite(name="train", version="1", about="", rows=())
     plan = planning.make(empty, [entry], tier=_tier(given), device=_device(given.device))
-    ((_, stored),) = _execute(given, plan).ended
+    standing = _execute(given, plan)
+    ((_, stored),) = standing.ended
     if isinstance(stored.result.outcome, Measured):
         _say(f"weights: {stored.folder / str(planning.trained_spec(plan.jobs[0], stored).checkpoint)}")
         return GOOD
-    _say(f"{entry.spec.name} was not trained; {stored.folder / 'log.txt'} says more")
-    return CANNOT_TELL
+    return _ended(standing)
 
 
 def score(given: Namespace) -> int:
@@ -86,7 +88,7 @@ def score(given: Namespace) -> int:
     suite = _suite(given)
     store = Store(_store(given))
     with store.lock():
-        found = belonging(store, suite, _tier(given), {})
+        found = [one for one in belonging(store, suite, _tier(given), {}) if one.result.kind == "evaluate"]
         n_scored = sum(schedule.is_stale(stored) for stored in found)
         for stored in found:
             schedule.scored(stored, _data_of(suite, stored.result.row), store)
@@ -103,9 +105,8 @@ def report(given: Namespace) -> int:
 def judge(given: Namespace) -> int:
     """Compare a candidate with limits and with a baseline."""
     suite, tier = _suite(given), _tier(given)
-    name = _candidate(given.candidate)
-    stored = belonging(Store(_store(given)), suite, tier, {})
-    results = [one.result for one in stored]
+    name, keys = _candidate(given.candidate, suite, tier)
+    results = [one.result for one in belonging(Store(_store(given)), suite, tier, keys)]
     usual = Path("reports") / "baseline" / f"{suite.name}.json"
     path = usual if given.baseline is None else given.baseline
     if given.write_baseline:
@@ -151,8 +152,11 @@ def _checked(text: str) -> tuple[str, str]:
     if text in suite_names() or "[[rows]]" in content:
         suite = read_suite(text)
         for row in suite.rows:
-            planning.instance(row, "quick", where=f"suite {suite.name}")
+            for tier in row.tiers:
+                planning.instance(row, tier, where=f"suite {suite.name}")
             manifest.load(manifest.source(row.data)).split(row.split)
+        for model in suite.models:
+            read_model(model)
         return "suite", f"{len(suite.rows)} rows are well"
     if (
         text in manifest.names()
@@ -218,7 +222,7 @@ def _execute(given: Namespace, plan: planning.Plan) -> schedule.Standing:
         _say(
             f"{plan.suite.name}, tier {plan.tier}: {len(plan.jobs)} jobs, {len(plan.jobs) - len(todo)} finished before"
         )
-        workers = min(given.workers or os.cpu_count() or 1, max(1, len(todo)))
+        workers = min(_workers(given), max(1, len(todo)))
         kind = given.executor if todo else "serial"  # nothing to do needs no cluster
         with executor(kind, store, workers=workers) as place, progress.shown(console, place.slots) as watch:
             return schedule.run(plan, store, place, watch, fresh=given.fresh)
@@ -235,7 +239,10 @@ def _write_page(given: Namespace, suite: Suite, tier: Tier, keys: Mapping[str, s
     shown = {one.result.model for one in stored}
     entries = {name: read_model(name) for name in model_names() if name in shown}
     written = page.write(stored, suite, out=given.out, tier=tier, entries=entries)
-    Console().print(table.head(table.leaderboard([one.result for one in stored], suite, tier=tier)))
+    console = Console()
+    width = console.width if console.is_terminal else max(console.width, table.MIN_WIDTH)
+    board = table.leaderboard([one.result for one in stored], suite, tier=tier)
+    console.print(table.head(board, width=width), crop=False)
     _say(f"leaderboard: {written}")
 
 
@@ -251,21 +258,26 @@ def _suite(given: Namespace) -> Suite:
         return suite
     found = manifest.load(manifest.source(given.data))
     _say(f"{found.spec.name}: {len(found)} frames, {found.spec.labels}")
-    return with_data(suite, given.data, found.splits)
+    path = manifest.find(given.data)
+    return with_data(suite, str(path), found.splits)
 
 
 def _data_of(suite: Suite, row: str) -> str:
     return next(one.data for one in suite.rows if one.name == row)
 
 
-def _candidate(text: str) -> str:
-    """Return the name of a candidate given like a model, or by name when only its results are at hand."""
+def _candidate(text: str, suite: Suite, tier: Tier) -> tuple[str, Mapping[str, str]]:
+    """Return a candidate's name, and its key as it is now: what was measured on an older form of it does not count.
+
+    A bare name may also stand for a model of which only the results are at hand.
+    """
     try:
-        return read_model(text).spec.name
+        entry = read_model(text)
     except BadInput:
         if any(sign in text for sign in "/:."):
             raise
-        return text
+        return text, {}
+    return entry.spec.name, planning.make(suite, [entry], tier=tier, device="cpu").model_keys
 
 
 def _recipes() -> str:
@@ -274,7 +286,7 @@ def _recipes() -> str:
 
 
 def _store(given: Namespace) -> Path:
-    return default_store() if given.store is None else given.store
+    return default_store() if given.store is None else Path(given.store)
 
 
 def _device(asked: str) -> str:
@@ -285,25 +297,35 @@ def _device(asked: str) -> str:
     """
     import importlib.util
 
-    there = Path("/dev/nvidiactl").exists() and importlib.util.find_spec("torch") is not None
-    if there and asked != "cpu":
+    may_be = importlib.util.find_spec("torch") is not None and (asked == "cuda" or Path("/dev/nvidiactl").exists())
+    is_there = False
+    if may_be and asked != "cpu":
         import torch
 
-        there = torch.cuda.is_available()
-    if asked == "cuda" and not there:
+        is_there = torch.cuda.is_available()
+    if asked == "cuda" and not is_there:
         raise BadInput(
             "--device cuda: no CUDA device that torch can use was found. "
             "Use --device cpu, or install a CUDA build of torch."
         )
-    return "cuda" if there and asked != "cpu" else "cpu"
+    return "cuda" if is_there else "cpu"
 
 
 def _tier(given: Namespace) -> Tier:
-    """Return the tier asked for; else quick, or standard with a GPU."""
+    """Return the tier asked for; else quick, or standard on a machine with a GPU. The same for every verb."""
     asked: Tier | None = given.tier
     if asked is not None:
         return asked
-    return "standard" if _device(getattr(given, "device", "auto")) == "cuda" else "quick"
+    return "standard" if _device("auto") == "cuda" else "quick"
+
+
+def _workers(given: Namespace) -> int:
+    """Return the number of local workers: as asked, one for a GPU, else one per core that we may use."""
+    if given.workers is not None:
+        return int(given.workers)
+    if _device(given.device) == "cuda":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _model_hint() -> str:
@@ -319,3 +341,16 @@ TABLE: Final[Mapping[str, Callable[[Namespace], int]]] = {
     "run": run, "train": train, "score": score, "report": report, "gate": judge, "list": listing, "check": check,
     "data": data,
 }  # fmt: skip
+
+
+def attempted(given: Namespace) -> int:
+    """Run a verb; an error of ours is one sentence and exit code 3, one that nobody foresaw a traceback and 2."""
+    code = attempt(lambda: TABLE[given.verb](given))
+    if isinstance(code, MlipbenchError):
+        _say(f"mlipbench {given.verb}: {code}")
+        return BAD_INPUT
+    if isinstance(code, Exception):
+        _say("".join(traceback.format_exception(code)))
+        _say(f"mlipbench {given.verb}: this should not have happened; what is finished is kept. Please report it.")
+        return CANNOT_TELL
+    return code

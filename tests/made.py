@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from ase import Atoms
 from ase.build import molecule
@@ -62,3 +64,27 @@ def labelled(n_frames: int = 8, *, seed: int = 0) -> list[Atoms]:
         atoms.arrays["molecule"] = np.array([0, 0, 0, 1, 1, 1])
         frames.append(atoms)
     return frames
+
+
+RECIPE = """\
+schema = 1
+[spec]
+name = "tiny-ace"
+kind = "ace"
+[recipe]
+trainer = "ace"
+data = "{data}"
+train = "train"
+valid = "test"
+[recipe.options]
+cutoff_A = 3.0
+degrees = {{ nu1 = 3, nu2 = 2 }}
+l_max = 1
+"""
+
+
+def recipe(data: Path, folder: Path) -> str:
+    """Write the recipe of a very small linear ACE, and return its path."""
+    path = folder / "tiny-ace.toml"
+    path.write_text(RECIPE.format(data=data), encoding="utf-8")
+    return str(path)

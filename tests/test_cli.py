@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from made import recipe
 
 from mlipbench.cli import main
 from mlipbench.store import Store
@@ -163,6 +164,45 @@ def test_gate_has_four_ends(
     assert run("gate", str(tiny_suite), "--candidate", bad, "--against", "m-good", where=tmp_path) == 1, (
         "worse than the baseline"
     )
+
+
+def test_gate_does_not_judge_what_was_measured_on_an_older_form(
+    tiny_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "m.py"
+    file.write_text("from mlipbench.models.toy import Springs\ndef c():\n    return Springs()\n", encoding="utf-8")
+    assert run("run", str(tiny_suite), "--model", f"{file}:c", "--executor", "serial", where=tmp_path) == 0
+    assert run("gate", str(tiny_suite), "--candidate", f"{file}:c", where=tmp_path) == 0
+    file.write_text(file.read_text("utf-8").replace("Springs()", "Springs(length_A=3.0)"), encoding="utf-8")
+    assert run("gate", str(tiny_suite), "--candidate", f"{file}:c", where=tmp_path) == 2
+
+
+def test_a_recipe_is_trained_once_scored_again_and_reported(
+    tiny: Path, tiny_suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, where = recipe(tiny, tmp_path), ("--executor", "serial")
+    assert run("train", model, *where, where=tmp_path) == 0
+    assert "weights: " in capsys.readouterr().err
+    out = ("--out", str(tmp_path / "site"))
+    assert run("run", str(tiny_suite), "--model", model, *where, *out, where=tmp_path) == 0
+    assert "3 jobs, 1 finished before" in capsys.readouterr().err
+    assert run("score", str(tiny_suite), where=tmp_path) == 0
+    assert "2 results, 0 scored again" in capsys.readouterr().err
+    assert run("report", str(tiny_suite), *out, where=tmp_path) == 0
+    wrong = Path(model).read_text("utf-8").replace("l_max", "l_maks")
+    Path(model).write_text(wrong, encoding="utf-8")
+    assert run("train", model, *where, where=tmp_path) == 3
+    assert "'l_maks'. Did you mean 'l_max'" in capsys.readouterr().err
+
+
+def test_what_nobody_foresaw_is_no_verdict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def surprise(_: object) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("mlipbench.verbs.TABLE", {"list": surprise})
+    assert main(["list"]) == 2
+    assert "this should not have happened" in capsys.readouterr().err
 
 
 def test_two_runs_on_one_store_at_once(tiny_suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,6 +109,27 @@ def test_the_lock_sweeps_up_after_a_killed_run(tmp_path: Path) -> None:
         assert not half.exists()
 
 
+def test_a_kill_in_the_middle_of_a_replacement_loses_nothing(tmp_path: Path) -> None:
+    stored = Store(tmp_path).write(RESULT)
+    stored.folder.rename(stored.folder.with_name(".aside-j1"))
+    with Store(tmp_path).lock():
+        assert [one.result.job_id for one in Store(tmp_path).all()] == ["j1"]
+    Store(tmp_path).write(replace(RESULT, outcome=Failed(reason="newer")))
+    shutil.copytree(stored.folder, stored.folder.with_name(".aside-j1"))
+    with Store(tmp_path).lock():
+        assert [path.name for path in stored.folder.parent.iterdir()] == ["j1"]
+
+
+def test_damaged_views_are_named(tmp_path: Path) -> None:
+    stored = Store(tmp_path).write(RESULT, observation={"x": np.ones(1)}, views=VIEWS)
+    for name in ("views.npz", "observation.npz"):
+        (stored.folder / name).write_bytes(b"PK")
+    with pytest.raises(BadInput, match=r"is damaged"):
+        stored.views()
+    with pytest.raises(BadInput, match=r"is damaged"):
+        stored.observation()
+
+
 @pytest.mark.parametrize("spoil", ["cut", "edit", "future", "samples"])
 def test_a_damaged_record_is_named(tmp_path: Path, spoil: str) -> None:
     stored = Store(tmp_path).write(RESULT)

@@ -123,14 +123,6 @@ class SiteEnergies(Protocol):
         """Return the energy of each atom in eV, shape (n_atoms_total,), frame after frame."""
 
 
-@runtime_checkable
-class Committee(Protocol):
-    """A model that knows how unsure it is."""
-
-    def spread(self, frames: Sequence[Atoms]) -> tuple[Float, Float]:
-        """Return energy_std, shape (n_frames,) eV, and forces_std, shape (n_atoms_total, 3) eV/Å."""
-
-
 class Trainer(Protocol):
     """A function that turns data and options into a model on disk."""
 

@@ -32,9 +32,15 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """The question does not apply; no score."""
+    """The question does not apply; no score.
+
+    Attributes:
+        reason: one sentence.
+        missing_package: whose absence is the reason; the job runs again when it is there.
+    """
 
     reason: str
+    missing_package: str = ""
     outcome: Literal["skipped"] = "skipped"
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
-from mlipbench.errors import BadInput
+from mlipbench.errors import BadInput, unknown
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # ASE puts the plain names into a calculator that only remembers.
 REMEMBERED: Final = ("energy", "forces", "stress")
-NOT_LABELS: Final = ("intra", "inter", "std", "var", "weight", "free_energy")
+NOT_LABELS: Final = ("_intra", "_inter", "intra_", "inter_", "std", "_var", "weight", "free_energy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +87,22 @@ def find_labels(frames: Sequence[Atoms], keys: Keys, *, where: str) -> Labels:
         )
     energy, force = pairs[0]
     same = [key for key in stresses if _affix(key) == _affix(energy)]
-    stress = keys.stress if keys.stress is not None else next(iter((*same, *stresses)), None)
+    stress = keys.stress if keys.stress is not None else next(iter(same), None)
     remark = f"labels: energy '{energy}', forces '{force}'" + (f", stress '{stress}'" if stress else ", no stress")
     return Labels(energy=energy, forces=force, stress=stress, keys=keys, remark=remark)
+
+
+def check_given(frames: Sequence[Atoms], keys: Keys, *, where: str) -> None:
+    """Refuse a name given in the manifest that no frame has: it is misspelt, and would be missed silently.
+
+    Raises:
+        BadInput: there is one.
+    """
+    there = {key for frame in frames for key in (*frame.info, *frame.arrays, *REMEMBERED)}
+    for field in fields(keys):
+        given = getattr(keys, field.name)
+        if given is not None and given not in there:
+            raise unknown(f"name for {field.name} under [keys]", given, there - set(REMEMBERED), where=where)
 
 
 def _candidates(frames: Sequence[Atoms], what: str) -> list[str]:

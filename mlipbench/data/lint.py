@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mlipbench.core.dataset import Dataset
 
 FLAT_CELL_A3: Final = 1e-6
-CLOSE_A: Final = 0.5
 LARGE_FORCE_EV_A: Final = 50.0
 
 

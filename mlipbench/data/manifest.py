@@ -197,10 +197,9 @@ def load(origin: Source) -> Dataset:
     from mlipbench.data.readers import read_frames
 
     data = read_frames(origin)
-    for file_or_set, wanted in (("elements", set(origin.manifest.elements)),):
-        if wanted and not set(data.spec.elements) <= wanted:
-            extra = sorted(set(data.spec.elements) - wanted)
-            raise BadInput(
-                f"{origin.folder / MANIFEST}: the files hold {', '.join(extra)}, which '{file_or_set}' does not list."
-            )
+    extra = sorted(set(data.spec.elements) - set(origin.manifest.elements or data.spec.elements))
+    if extra:
+        raise BadInput(
+            f"{origin.folder}: the files hold {', '.join(extra)}, which 'elements' of the manifest does not list."
+        )
     return replace(data, spec=replace(data.spec, sha256=origin.sha256))

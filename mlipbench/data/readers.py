@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import sqlite3
+import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ import numpy as np
 
 from mlipbench.core.dataset import Dataset, DatasetSpec
 from mlipbench.core.model import Float, Int
-from mlipbench.data.keys import Labels, find_labels
+from mlipbench.data.keys import Labels, check_given, find_labels
 from mlipbench.data.lint import check_frames
 from mlipbench.data.manifest import File, Source
 from mlipbench.errors import BadInput
@@ -44,8 +46,11 @@ FACTORS: Final[Mapping[str, Mapping[str, float]]] = {
     "stress": {"eV/Å^3": 1.0, "GPa": 1.0 / GPA_PER_EV_PER_CUBIC_ANGSTROM},
 }
 
-# What ASE's readers raise on a damaged file; there is no common base.
-DAMAGED: Final = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AssertionError, zlib.error)
+# What ASE's readers raise on a damaged or strange file; XML's ParseError is a SyntaxError.
+DAMAGED: Final = (
+    OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError,
+    RuntimeError, SyntaxError, ImportError, StopIteration, sqlite3.Error, struct.error, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ def read_frames(origin: Source) -> Dataset:
     atoms = [frame for one in read for frame in one.frames]
     where = [one.where(number) for one in read for number in range(len(one.frames))]
     labels = find_labels(atoms, manifest.keys, where=str(read[0].path))
+    check_given(atoms, manifest.keys, where=str(read[0].path))
     frames = [_bare(frame) for frame in atoms]
     energy = _factor(origin, "energy") * np.array([
         _scalar(labels.energy_of(a), w) for a, w in zip(atoms, where, strict=True)
@@ -98,14 +104,15 @@ def read_frames(origin: Source) -> Dataset:
 
 def _read_file(path: Path, file: File) -> _Read:
     """Read one file and check the number of frames and atoms it should have."""
-    from ase.io import read
+    from ase.io import ParseError, read
+    from ase.io.formats import UnknownFileTypeError
 
     try:
         # ASE seeks in what it reads, and seeking in a gzip stream begins again each time.
         zipped = path.name.endswith((".xyz.gz", ".extxyz.gz"))
         text = io.StringIO(gzip.decompress(path.read_bytes()).decode()) if zipped else None
         frames = read(path, index=":") if text is None else read(text, index=":", format="extxyz")
-    except DAMAGED as error:
+    except (*DAMAGED, ParseError, UnknownFileTypeError) as error:
         raise BadInput(
             f"{path} cannot be read as structures ({type(error).__name__}: {error}). It may be cut short or of a "
             "format that ASE does not know; write it as extended XYZ."

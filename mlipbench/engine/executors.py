@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import signal
 import threading
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from mlipbench.engine.child import Child
 from mlipbench.engine.messages import Ended, Event, event_from_json, event_to_json, job_from_json, job_to_json
 from mlipbench.engine.plan import Job
+from mlipbench.engine.run import attempt
 from mlipbench.errors import BadInput, unknown
 from mlipbench.store import Store
 
 TOPIC: Final = "mlipbench"
+CONNECT: Final = "15s"
 KNOWN: Final = ("serial", "local", "tcp://host:port")
 # The nanny's own default turns off glibc's dynamic mmap threshold, and every large tensor is then page-faulted anew.
 NANNY_ENVIRONMENT: Final = {
@@ -59,7 +63,7 @@ class Serial:
 
     def submit(self, job: Job) -> None:
         """Run a job in the child, watched by a thread."""
-        threading.Thread(target=self._child.run, args=(job, self._events.put), daemon=True).start()
+        threading.Thread(target=_run_in, args=(self._child, job, self._events.put), daemon=True).start()
 
     def next_event(self) -> Event:
         """Wait for news."""
@@ -76,6 +80,7 @@ class Dask:
     def __init__(self, store: Store, client: Any, *, cluster: Any = None) -> None:
         """Use a connected `distributed.Client`; a cluster of our own is closed with it."""
         self._root = str(store.root.resolve())
+        self._run = uuid.uuid4().hex  # workers may outlive us, and another run may send them the same job
         self._client = client
         self._cluster = cluster
         self._events: queue.Queue[Event] = queue.Queue()
@@ -89,7 +94,8 @@ class Dask:
 
     def submit(self, job: Job) -> None:
         """Send a job to a free worker."""
-        future = self._client.submit(_on_worker, job_to_json(job), self._root, pure=False, key=f"{job.label}-{job.id}")
+        key = f"{job.label}-{job.id}-{uuid.uuid4().hex[:8]}"
+        future = self._client.submit(_on_worker, job_to_json(job), self._root, self._run, pure=False, key=key)
         self._futures[job.id] = future
         future.add_done_callback(lambda done: self._ended(job, done))
 
@@ -97,8 +103,9 @@ class Dask:
         """Pass on how a task ended; a lost worker is our fault, not the model's."""
         if future.status == "finished":
             self._events.put(event_from_json(future.result()))
-        elif future.status == "error":
-            self._events.put(Ended(job_id=job.id, lost=f"the Dask worker was lost: {future.exception()}"))
+        else:
+            why = future.exception() if future.status == "error" else future.status
+            self._events.put(Ended(job_id=job.id, lost=f"the Dask worker was lost: {why}"))
         self._futures.pop(job.id, None)
 
     def next_event(self) -> Event:
@@ -113,24 +120,34 @@ class Dask:
                 self._cluster.close()
 
 
-_child: Child | None = None
+def _run_in(child: Child, job: Job, report: Callable[[Event], None]) -> None:
+    """Run a job so that it ends with news, whatever happens."""
+    ended = attempt(lambda: child.run(job, report))
+    if isinstance(ended, Exception):
+        report(Ended(job_id=job.id, lost=f"{type(ended).__name__}: {ended}"))
 
 
-def _on_worker(job_json: str, root: str) -> str:
-    """Run a job in this worker's child process; return its end."""
+_mine = threading.local()  # each thread of a worker has a child of its own
+
+
+def _on_worker(job_json: str, root: str, run: str) -> str:
+    """Run a job in this thread's child process, which lives as long as the run; return how it ended."""
     from distributed import get_worker
 
-    global _child  # ruff: ignore[global-statement]  one child per worker process, kept between tasks
-    store = Store(Path(root))
-    if _child is None:
-        _child = Child(store)
+    if getattr(_mine, "run", None) != run:
+        if getattr(_mine, "child", None) is not None:
+            _mine.child.close()
+        _mine.child, _mine.run = Child(Store(Path(root))), run
     ends: list[Event] = []
     worker = get_worker()
 
     def report(event: Event) -> None:
-        ends.append(event) if isinstance(event, Ended) else worker.log_event(TOPIC, event_to_json(event))
+        if isinstance(event, Ended):
+            ends.append(event)
+        else:
+            worker.log_event(TOPIC, event_to_json(event))
 
-    _child.run(job_from_json(job_json), report)
+    _run_in(_mine.child, job_from_json(job_json), report)
     return event_to_json(ends[-1])
 
 
@@ -143,14 +160,28 @@ def local_cluster(workers: int) -> Any:
         "distributed.nanny.pre-spawn-environ": NANNY_ENVIRONMENT,
         "distributed.comm.timeouts.connect": "60s",
     })
-    return LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address=None,
-        memory_limit=0,
-    )
+    with _interrupts_ignored():
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            memory_limit=0,
+        )
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Let processes started here ignore an interrupt from the keyboard, which is for us alone; we stop them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
@@ -183,6 +214,6 @@ def _make(kind: str, store: Store, workers: int) -> Executor:
         cluster = local_cluster(workers)
         return Dask(store, Client(cluster), cluster=cluster)
     try:
-        return Dask(store, Client(kind, timeout="15s"))
+        return Dask(store, Client(kind, timeout=CONNECT))
     except (OSError, TimeoutError, ValueError) as error:
         raise BadInput(f"no Dask scheduler answers at {kind} ({error}). Start one, or use --executor local.") from error

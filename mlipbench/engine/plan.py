@@ -13,7 +13,7 @@ from mlipbench.core.result import Broken, Result, Skipped
 from mlipbench.core.suite import ModelEntry, Recipe, Row, Suite, Tier
 from mlipbench.data import manifest
 from mlipbench.data.suites import parameters
-from mlipbench.engine.provenance import hardware, packages
+from mlipbench.engine.provenance import hardware, is_installed
 from mlipbench.errors import BadInput, unknown
 from mlipbench.files.hashes import canonical_id
 from mlipbench.files.toml import build
@@ -43,6 +43,7 @@ class Job:
         benchmark: name; empty for a training.
         parameters: of the benchmark.
         alone: does it want an idle machine?
+        remember: may the model's answers be taken from an earlier job of the same process?
         after: id of the training job it waits for; empty for none.
         recipe: of a training.
     """
@@ -62,6 +63,7 @@ class Job:
     benchmark: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     alone: bool = False
+    remember: bool = True
     after: str = ""
     recipe: Recipe | None = None
 
@@ -145,6 +147,7 @@ def _identity(spec: ModelSpec) -> str:
     """Return the key of a model that is ready."""
     decides = {
         "kind": spec.kind,
+        "elements": spec.elements,
         "weights": spec.checkpoint_sha256,
         "identity": spec.identity,
         "options": dict(spec.options),
@@ -167,7 +170,7 @@ def _training(entry: ModelEntry, tier: Tier, data: Mapping[str, Dataset], device
         labelled.split(split)
     decides = {
         "kind": "train", "name": entry.spec.name, "trainer": recipe.trainer,
-        "version": TABLE[recipe.trainer][1], "options": dict(recipe.options),
+        "version": TABLE[recipe.trainer][1], "options": dict(recipe.options), "loading": dict(entry.spec.options),
         "data": labelled.spec.sha256, "train": recipe.train, "valid": recipe.valid, "seed": recipe.seed,
     }  # fmt: skip
     key = canonical_id(decides)
@@ -208,7 +211,7 @@ def finished(job: Job, store: Store) -> Stored | None:
     found = store.find(job.model.name, job.row, job.id)
     if found is None or isinstance(found.result.outcome, Broken):
         return None
-    if isinstance(found.result.outcome, Skipped) and set(packages()) - set(found.result.provenance.packages):
+    if isinstance(found.result.outcome, Skipped) and is_installed(found.result.outcome.missing_package):
         return None
     return found
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,18 @@ def packages() -> Mapping[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def is_installed(package: str) -> bool:
+    """Is there a module or distribution of this name? Not for an empty name."""
+    if not package:
+        return False
+    if package.isidentifier() and find_spec(package) is not None:
+        return True
+    try:
+        return bool(metadata.version(package))
+    except metadata.PackageNotFoundError:
+        return False
 
 
 @cache

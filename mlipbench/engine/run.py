@@ -36,7 +36,13 @@ def attempt(call: Callable[[], T]) -> T | Exception:
 
 
 def perform(
-    job: Job, store: Store, progress: Progress, *, log: Callable[[], str] = lambda: "", model: Model | None = None
+    job: Job,
+    store: Store,
+    progress: Progress,
+    *,
+    log: Callable[[], str] = lambda: "",
+    folder: Path | None = None,
+    model: Model | None = None,
 ) -> Stored:
     """Run a job and write its record; an exception becomes an outcome.
 
@@ -45,13 +51,14 @@ def perform(
         store: where the record goes.
         progress: called with done, total and a remark.
         log: returns what was printed so far, for the record.
+        folder: for a training's files; None for one of the system's.
         model: asked instead of the job's own and always anew; for timing what is not the model.
 
     Raises:
         BadInput: the store cannot be written.
     """
     clock = Clock.start()
-    with tempfile.TemporaryDirectory(prefix="mlipbench-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="mlipbench-", dir=folder) as scratch:
         if job.kind == "train":
             return _train(job, store, progress, Path(scratch), clock, log)
         return _evaluate(job, store, progress, clock, log, model)
@@ -62,15 +69,15 @@ def outcome_of(error: Exception) -> Outcome:
     if isinstance(error, ModelFailure):
         return Failed(reason=str(error))
     if isinstance(error, NotApplicable):
-        return Skipped(reason=str(error))
+        return Skipped(reason=str(error), missing_package=getattr(error, "package", ""))
     if isinstance(error, BadInput):
         return Broken(reason=str(error), is_input=True)
     return Broken(reason=f"{type(error).__name__}: {error}")
 
 
-def lost(job: Job, store: Store, outcome: Outcome, clock: Clock) -> Stored:
+def lost(job: Job, store: Store, outcome: Outcome, clock: Clock, *, log: str = "") -> Stored:
     """Write the record of a job whose process is gone."""
-    return store.write(_record(job, outcome, clock), log="")
+    return store.write(_record(job, outcome, clock), log=log)
 
 
 def _train(job: Job, store: Store, progress: Progress, scratch: Path, clock: Clock, log: Callable[[], str]) -> Stored:
@@ -142,7 +149,7 @@ def _model(job: Job) -> Model:
     import json
 
     bare = _loaded(json.dumps(asdict(job.model), sort_keys=True), job.device)
-    return Asked(bare, attempt, remember=not job.alone)
+    return Asked(bare, attempt, remember=job.remember and not job.alone)
 
 
 @lru_cache(maxsize=2)

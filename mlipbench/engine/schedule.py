@@ -64,9 +64,12 @@ def run(plan: Plan, store: Store, executor: Executor, watch: Watch, *, fresh: bo
 def _at_start(plan: Plan, store: Store, *, fresh: bool) -> Standing:
     """Sort what is done from what waits; a moved formula is applied to what was observed."""
     standing = Standing(jobs=plan.jobs)
-    for job in plan.jobs:
+    weights: dict[str, str] = {}
+    for job in plan.jobs:  # trainings stand before what waits for them
         found = None if fresh else finished(job, store)
-        if found is None:
+        if found is not None and job.kind == "train":
+            weights[job.id] = found.result.checkpoint_sha256
+        if found is None or (job.after and not _is_of(found, weights.get(job.after))):
             standing.waiting.append(job)
         else:
             standing.ended.append((job, scored(found, job.data, store)))
@@ -79,6 +82,13 @@ def _at_start(plan: Plan, store: Store, *, fresh: bool) -> Standing:
                          models.index(job.model.name), job.data, job.split)
     )  # fmt: skip
     return standing
+
+
+def _is_of(found: Stored, checkpoint_sha256: str | None) -> bool:
+    """Was this answered by these weights, or not at all for want of any?"""
+    if checkpoint_sha256 is None:
+        return False
+    return found.result.checkpoint_sha256 in {checkpoint_sha256, ""}
 
 
 def is_stale(found: Stored) -> bool:

@@ -28,9 +28,10 @@ def belonging(store: Store, suite: Suite, tier: Tier, keys: Mapping[str, str]) -
     Raises:
         BadInput: results of one model and id were answered by different weights.
     """
-    wanted = {}
+    wanted, seeds = {}, {}
     for row in suite.rows:
         if tier in row.tiers:
+            seeds[row.name] = row.seeds
             made = planning.instance(row, tier, where=f"suite {suite.name}")
             content = asdict(made)  # type: ignore[call-overload]
             wanted[row.name] = (
@@ -44,7 +45,9 @@ def belonging(store: Store, suite: Suite, tier: Tier, keys: Mapping[str, str]) -
     rows = [
         one
         for one in everything
-        if one.result.kind == "evaluate" and _content(one.result) == wanted.get(one.result.row)
+        if one.result.kind == "evaluate"
+        and _content(one.result) == wanted.get(one.result.row)
+        and one.result.provenance.seed in seeds[one.result.row]
     ]
     newest: dict[str, str] = {}
     for one in sorted(rows, key=lambda stored: stored.result.provenance.started):

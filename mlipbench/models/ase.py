@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import numpy as np
 
 from mlipbench.core.model import Float, ModelSpec, Predictions
-from mlipbench.errors import BadInput, ModelFailure, NotApplicable, unknown
-from mlipbench.models.factory import find, spec_of
+from mlipbench.errors import BadInput, MissingPackage, ModelFailure, NotApplicable, unknown
+from mlipbench.models.factory import check_unchanged, find, spec_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -53,10 +53,12 @@ def load(spec: ModelSpec, *, device: str) -> AseModel:
     if "factory" not in spec.options:
         raise BadInput(f"model {spec.name}: the option 'factory' is missing; give 'file.py:name' or 'module:name'.")
     text = str(spec.options["factory"])
+    check_unchanged(text, spec.identity)
     try:
         calculator = _make(text, find(text), dict(spec.options.get("arguments", {})), device)
     except ModuleNotFoundError as error:
-        raise NotApplicable(f"{text}: the module '{error.name}' is not installed") from error
+        package = (error.name or "").partition(".")[0]
+        raise MissingPackage(f"{text}: the module '{error.name}' is not installed", package=package) from error
     except CALCULATOR_ERRORS as error:
         raise ModelFailure(f"{text} could not be made: {_told(error)}") from error
     if not _is_calculator(calculator):

@@ -16,6 +16,7 @@ from mlipbench.models.ase import spec_of
 
 # Ending of a checkpoint → kind of model.
 CHECKPOINTS: Final = {".model": "mace", ".pt": "mace", ".npz": "ace"}
+PICKLES: Final = ("mace",)
 
 
 def model_names() -> list[str]:
@@ -55,6 +56,8 @@ def read_model(text: str) -> ModelEntry:
 def _entry(path: Path) -> ModelEntry:
     """Read a model file; paths in it are relative to it."""
     entry = toml.build(ModelEntry, toml.read(path), where=str(path))
+    if entry.recipe is not None and (path.parent / entry.recipe.data).exists():
+        entry = replace(entry, recipe=replace(entry.recipe, data=str((path.parent / entry.recipe.data).resolve())))
     spec = entry.spec
     if spec.kind == "ase":
         factory = spec.options.get("factory")
@@ -68,6 +71,11 @@ def _entry(path: Path) -> ModelEntry:
     if spec.checkpoint is not None:
         checkpoint = (path.parent / spec.checkpoint).resolve()
         found = sha256_of(checkpoint)
+        if spec.kind in PICKLES and spec.checkpoint_sha256 is None:
+            raise BadInput(
+                f"{path}: {checkpoint} is a pickle, and loading it runs what is in it. If you trust it, add "
+                f'checkpoint_sha256 = "{found}" under [spec].'
+            )
         if spec.checkpoint_sha256 not in (None, found):
             raise BadInput(
                 f"{path}: {checkpoint} has sha256 {found[:12]}…, "

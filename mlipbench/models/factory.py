@@ -53,6 +53,19 @@ def spec_of(text: str, *, name: str | None = None) -> ModelSpec:
     return ModelSpec(name=name or factory, kind="ase", identity=identity, options=options)
 
 
+def check_unchanged(text: str, identity: str) -> None:
+    """Refuse a factory's file that is not the one a spec was made from; other factories are not checked.
+
+    Raises:
+        BadInput: it was edited since.
+    """
+    place, _ = _split(text)
+    if _is_file(place) and identity.startswith("sha256:"):
+        path = Path(place).expanduser()
+        if identity != f"sha256:{sha256_of(path)}":
+            raise BadInput(f"{path} was edited while the run was under way; run again.")
+
+
 def find(text: str) -> Any:
     """Import the file or module and return what the name stands for. This runs the user's code.
 

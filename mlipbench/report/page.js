@@ -52,6 +52,8 @@
   const draw = (box) => {
     start();
     const { data, layout } = JSON.parse(document.getElementById(box.dataset.figure).textContent);
+    const hidden = [...box.closest("figure").querySelectorAll("[data-meta][aria-pressed=false]")];
+    for (const trace of data) trace.visible = !hidden.some((key) => Number(key.dataset.meta) === trace.meta);
     const options = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "resetScale2d"]] };
     window.Plotly.newPlot(box, data, layout, options).then(() => box.classList.add("drawn"));
   };
@@ -68,6 +70,17 @@
     for (const box of boxes) watch.observe(box);
   } else {
     for (const box of boxes) draw(box);
+  }
+  // Legends: one for all panels of a figure; an entry hides and shows what it names in each of them.
+  for (const key of document.querySelectorAll("[data-meta]")) {
+    key.addEventListener("click", () => {
+      const visible = key.getAttribute("aria-pressed") === "false";
+      key.setAttribute("aria-pressed", String(visible));
+      for (const box of key.closest("figure").querySelectorAll(".drawn")) {
+        const places = [...box.data.keys()].filter((i) => box.data[i].meta === Number(key.dataset.meta));
+        if (places.length) window.Plotly.restyle(box, { visible }, places);
+      }
+    });
   }
   addEventListener("beforeprint", () => {
     for (const box of boxes) if (!box.classList.contains("drawn")) draw(box);

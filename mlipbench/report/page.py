@@ -17,7 +17,7 @@ from mlipbench.core.suite import ModelEntry, Suite, Tier
 from mlipbench.core.view import View
 from mlipbench.errors import BadInput
 from mlipbench.report import sections, table
-from mlipbench.report.figures import Figure
+from mlipbench.report.panels import Figure
 
 # What a script element may hold, so that no text from outside ends it or starts a comment.
 _SCRIPT_ESCAPES: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -111,6 +111,8 @@ def render(
     content = sections.page(board, lambda job_id: jobs[job_id].views(), tier=tier, entries=entries)
     specs: dict[str, Any] = {}
     environment.filters["figure"] = lambda figure: _place(figure, specs)
+    places = _places(board)
+    environment.filters["record"] = places.__getitem__
     plotly = _plotly() if content["has_figures"] else ""
     # The figures are numbered while the page is rendered, so their data come in a second step.
     body = environment.get_template("page.html.j2").render(
@@ -121,6 +123,12 @@ def render(
     )
     library = f'<script type="text/plain" id="plotly">{plotly}</script>\n' if plotly else ""
     return f"{body}\n{data}{library}<script>{script}</script>\n</body>\n</html>\n"
+
+
+def _places(board: table.Leaderboard) -> dict[tuple[str, ...], int]:
+    """Return which record of `leaderboard.json` holds each number, by model, row, metric and part."""
+    found = (tuple(str(record[key]) for key in ("model", "row", "metric", "part")) for record in table.records(board))
+    return {key: place for place, key in enumerate(found)}
 
 
 def _place(figure: Figure, specs: dict[str, Any]) -> list[dict[str, str]]:

@@ -14,10 +14,11 @@ from mlipbench.core.suite import Limit, ModelEntry, Tier
 from mlipbench.core.view import View
 from mlipbench.report import verdicts
 from mlipbench.report.board import STATE_WORDS, Cell, Line, State
-from mlipbench.report.figures import Figure, colour_of, figures, history_figure
+from mlipbench.report.figures import figures, history_figure
+from mlipbench.report.panels import Figure, colour_of
 from mlipbench.report.scores import METHOD, Composite, first_line, past_limit
 from mlipbench.report.table import Leaderboard
-from mlipbench.report.words import count, duration, measured, number, spread
+from mlipbench.report.words import count, duration, listed, measured, number, spread
 
 Views = Callable[[str], tuple[View, ...]]
 GRADE_WORDS: Final = {"verification": "check", "validation": "accuracy", "cost": "cost"}
@@ -175,7 +176,7 @@ def _state(cell: Cell) -> dict[str, Any]:
 
 
 def _shown(line: Line, metric: Metric, value: MetricValue | None, model: str, part: str = "") -> dict[str, Any]:
-    """Return one number as it stands in a table; `key` is what its record in the JSON twin is called."""
+    """Return one number as it stands in a table; `key` tells its record in the JSON twin."""
     if value is None:
         return {"state": "none", "word": "–", "reason": "not measured: the model or the data have no such quantity"}
     limits = [limit for limit in line.row.limits if limit.metric == metric.name and limit.part == part]
@@ -185,10 +186,10 @@ def _shown(line: Line, metric: Metric, value: MetricValue | None, model: str, pa
         f"n = {value.n}", f"score {score(metric, value.value):.2f}",
     ]  # fmt: skip
     return {
-        "state": "measured", "text": measured(value), "spread": spread(value), "n": value.n, "value": value.value,
-        "tint": "" if part else f"s{round(10 * score(metric, value.value))}", "title": ", ".join(title),
+        "state": "measured", "text": measured(value), "spread": spread(value), "n": value.n, "value": f"{value.value:.6g}",
+        "tint": "" if part else f"s{round(10 * score(metric, value.value))}", "title": "" if part else ", ".join(title),
         "limits": [{"text": _bounds(limit), "past": past_limit(limit, value.value)} for limit in limits],
-        "key": json.dumps([model, line.name, metric.name, part], ensure_ascii=False),
+        "key": (model, line.name, metric.name, part),
     }  # fmt: skip
 
 
@@ -234,22 +235,23 @@ def _row(board: Leaderboard, line: Line, views: Views, colours: Mapping[str, str
     shown: dict[str, Sequence[View]] = {model: views(board.cell(model, line.name).results[0].job_id) for model in there}
     metrics = [m for m in line.metrics if any(board.cell(model, line.name).value(m.name) for model in there)]
     columns = [{"number": i + 1, **_column(metric)} for i, metric in enumerate(metrics)]
-    drawn: tuple[Figure, ...] = figures(shown, colours=colours)
+    drawn = figures(shown, colours=colours, names={metric.name: metric.title for metric in line.metrics})
     return {
         "line": line, "about": _about_row(line), "columns": columns, "anchor": _anchor(board, line),
         "models": [
             {"model": model, "colour": colours[model], "cells": _cells(board, line, model, columns)}
             for model in board.models
         ],
-        "parts": _parts(board, line, there), "figures": drawn,
+        "parts": _parts(board, line, there), "split_by": _split_by(board, line, there), "figures": drawn,
         "parameters": _parameters(board, line),
     }  # fmt: skip
 
 
 def _parameters(board: Leaderboard, line: Line) -> str:
-    """Say how the row was set, as measured; empty when defaults were used."""
+    """Say how the row was set, as measured; what is None sets nothing."""
     known = [result for model in board.models for result in board.cell(model, line.name).results]
-    return ", ".join(f"{key} = {value}" for key, value in sorted(known[-1].parameters.items())) if known else ""
+    given = sorted(known[-1].parameters.items()) if known else []
+    return " · ".join(f"{key} {_plain(value)}" for key, value in given if value is not None)
 
 
 def _parts(board: Leaderboard, line: Line, models: Sequence[str]) -> list[dict[str, Any]]:
@@ -262,7 +264,7 @@ def _parts(board: Leaderboard, line: Line, models: Sequence[str]) -> list[dict[s
         )  # fmt: skip
         if parts:
             rows = [
-                {"part": part.replace("=", " "), "cells": [
+                {"part": _part(part), "cells": [
                     _shown(line, metric, board.cell(model, line.name).value(metric.name, part), model, part)
                     for model in models
                 ]}
@@ -270,6 +272,18 @@ def _parts(board: Leaderboard, line: Line, models: Sequence[str]) -> list[dict[s
             ]  # fmt: skip
             out.append({"metric": metric, "models": list(models), "rows": rows})
     return out
+
+
+def _part(part: str) -> str:
+    """Write a part such as "config_type=liquid" in words."""
+    kind, _, name = part.partition("=")
+    return f"{kind.replace('_', ' ')} {name}".strip()
+
+
+def _split_by(board: Leaderboard, line: Line, models: Sequence[str]) -> str:
+    """Say by what the numbers of a row were split up."""
+    parts = {value.part for model in models for value in board.cell(model, line.name).values if value.part}
+    return listed(sorted({part.partition("=")[0].replace("_", " ") for part in parts}))
 
 
 # --- model cards and provenance ---------------------------------------------------------------------------------------

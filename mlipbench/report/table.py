@@ -9,18 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from mlipbench.core.metric import Metric
 from mlipbench.core.result import Result
 from mlipbench.core.suite import Suite, Tier
 from mlipbench.report.board import STATE_WORDS, Board, Cell, Line, assemble
 from mlipbench.report.compare import leaders
 from mlipbench.report.scores import Check, Composite, checks, composite
-from mlipbench.report.words import measured, spread
+from mlipbench.report.words import measured, widest
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
 SCHEMA: Final = 1
+MIN_WIDTH: Final = 100  # of a line where nobody says how wide it is, as in a log
+TERMINAL_METRICS: Final = 2  # per row
+TERMINAL_NAME: Final = 20  # letters of a model
 COLUMNS: Final = (
     "model", "row", "metric", "part", "unit", "value", "low", "high", "stderr", "n", "outcome", "reason",
 )  # fmt: skip
@@ -152,50 +156,84 @@ def as_csv(board: Leaderboard) -> str:
     return text.getvalue()
 
 
-def head(board: Leaderboard, *, max_models: int = 4) -> Table:
-    """Return the leaderboard's head for a terminal: one line per headline number, one column per model."""
-    from rich.table import Table
+def head(board: Leaderboard, *, width: int = MIN_WIDTH) -> Table:
+    """Return the leaderboard's head for a terminal: a few headline numbers of each row, one column per model.
+
+    As many models are shown as fit, the best first, and one at least; nothing is wrapped. Print it with `crop=False`,
+    so that what stands in a file is whole.
+
+    Args:
+        board: the leaderboard.
+        width: characters in a line.
+    """
+    from rich import box
+    from rich.cells import cell_len
+    from rich.table import Column, Table
     from rich.text import Text
 
-    shown = board.models[:max_models]
+    left = [("score", ""), ("rows scored", ""), ("checks", "")]
+    lines = [line for line in board.rows if line.grade != "verification"]  # the checks are summed up in one line
+    for line in lines:
+        left += [(line.name, "bold"), *((f"  {_short_title(metric)}", "") for metric in _first(line))]
+    columns = {model: _column(board, lines, model) for model in board.models}
+    taken = max(cell_len(text) for text, _ in left)
+    shown: list[str] = []
+    for model in board.models:
+        wider = taken + 2 + max(cell_len(text.plain) for text in columns[model])
+        if shown and wider > width:
+            break
+        shown.append(model)
+        taken = wider
     more = len(board.models) - len(shown)
-    caption = f"{more} more on the page" if more > 0 else None
-    table = Table(title=Text(f"{board.suite.name} {board.suite.version}"), caption=caption)
-    table.add_column("row")
-    table.add_column("metric")
+    table = Table(
+        Column(no_wrap=True), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, width=taken,
+        title=Text(f"{board.suite.name} {board.suite.version}"), title_justify="left", title_style="bold",
+        caption=f"± the wider side of the 95 % interval{f'; {more} more on the page' if more else ''}",
+        caption_justify="left",
+    )  # fmt: skip
     for model in shown:
-        table.add_column(Text(model), justify="right")
-    overall = [board.scores[model] for model in shown]
-    table.add_row("", "score", *("–" if score.value is None else f"{score.value:.2f}" for score in overall))
-    table.add_row("", "rows scored", *(f"{score.scored} of {score.rows}" for score in overall))
-    table.add_row("", "checks", *(_checks_text(board.checks[model]) for model in shown), end_section=True)
-    for line in board.rows:
-        if line.grade != "verification":  # the checks are summed up above
-            _add_line(table, board, line, shown)
+        table.add_column(columns[model][0], justify="right", no_wrap=True)
+    for place, (text, style) in enumerate(left, start=1):
+        table.add_row(Text(text, style=style), *(columns[model][place] for model in shown))
     return table
 
 
-def _add_line(table: Table, board: Leaderboard, line: Line, shown: Sequence[str]) -> None:
-    """Add the headline numbers of one row, or how it ended."""
+def _first(line: Line) -> tuple[Metric, ...]:
+    """Return the headline metrics that have room on a terminal."""
+    return line.headline[:TERMINAL_METRICS]
+
+
+def _short_title(metric: Metric) -> str:
+    """Write a metric and its unit in the room of a terminal's line."""
+    title = metric.title.replace("relative", "rel.")
+    return f"{title} [{metric.unit}]" if metric.unit else title
+
+
+def _column(board: Leaderboard, lines: Sequence[Line], model: str) -> list[Text]:
+    """Return what a terminal shows of one model: its name, the summary, then row by row."""
     from rich.text import Text
 
-    cells = [board.cell(model, line.name) for model in shown]
-    if not any(cell.values for cell in cells):
-        table.add_row(Text(line.name), "", *(_state_text(cell) for cell in cells), end_section=True)
-        return
-    for number, metric in enumerate(line.headline):
-        best, tied = board.leaders(line, metric.name)
-        texts = []
-        for cell in cells:
-            value = cell.value(metric.name)
-            if value is None:
-                texts.append(_state_text(cell))
-                continue
-            style = "bold green" if cell.model == best else "green" if cell.model in tied else ""
-            texts.append(Text(f"{measured(value)} {spread(value)}".strip(), style=style))
-        unit = f" [{metric.unit}]" if metric.unit else ""
-        row = Text(line.name if number == 0 else "", no_wrap=True)
-        table.add_row(row, Text(metric.title + unit), *texts, end_section=metric is line.headline[-1])
+    name = model if len(model) <= TERMINAL_NAME else f"{model[: TERMINAL_NAME - 1]}…"
+    overall = board.scores[model]
+    score = "–" if overall.value is None else f"{overall.value:.2f}"
+    out = [Text(name), Text(score), Text(f"{overall.scored} of {overall.rows}"), _checks_text(board.checks[model])]
+    for line in lines:
+        cell = board.cell(model, line.name)
+        out.append(Text("") if cell.values else _state_text(cell))
+        out += [_value_text(board, line, metric, cell) for metric in _first(line)]
+    return out
+
+
+def _value_text(board: Leaderboard, line: Line, metric: Metric, cell: Cell) -> Text:
+    """Write one number for a terminal."""
+    from rich.text import Text
+
+    value = cell.value(metric.name)
+    if value is None:
+        return Text("–" if cell.values else "", style="dim")
+    best, tied = board.leaders(line, metric.name)
+    style = "bold green" if cell.model == best else "green" if cell.model in tied else ""
+    return Text(f"{measured(value)} {widest(value)}".strip(), style=style)
 
 
 def _checks_text(found: tuple[Check, ...]) -> Text:

@@ -64,8 +64,7 @@ def _how_good(board: Leaderboard, model: str) -> str:
     ]  # fmt: skip
     missing = f" ({listed(list(dict.fromkeys(rest)))}: {overall.rows - overall.scored})" if rest else ""
     rows = f"all {overall.rows}" if overall.scored == overall.rows else f"{overall.scored} of {overall.rows}"
-    word = _grade(overall.value).capitalize()
-    return f"{word} on the fixed scales: {overall.value:.2f} of 1 over {rows} accuracy rows{missing}."
+    return f"Scores {overall.value:.2f} of 1 ({_grade(overall.value)}) over {rows} accuracy rows{missing}."
 
 
 def _standing(board: Leaderboard, model: str) -> str:
@@ -86,10 +85,14 @@ def _standing(board: Leaderboard, model: str) -> str:
         return ""
     if not best and not level:
         return f"Behind the best in all {compared} headline numbers compared."
-    surely = "" if clearly == best else f" (clearly in {clearly})" if clearly else " (never clearly)"
-    words = [f"best in {best}{surely}" if best else "", f"level with the best in {level}" if level else ""]
-    text = " and ".join(word for word in words if word)
-    return f"{text[0].upper()}{text[1:]} of {compared} headline numbers."
+    if not best:
+        return f"Level with the best in {level} of {compared} headline numbers."
+    if clearly == best + level:
+        return f"Clearly best in {best} of {compared} headline numbers."
+    return (
+        f"Best or level with the best in {best + level} of {compared} headline numbers, "
+        f"clearly ahead in {clearly or 'none'}."
+    )
 
 
 def _weakest(board: Leaderboard, model: str) -> str:

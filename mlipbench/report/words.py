@@ -48,6 +48,13 @@ def spread(value: MetricValue) -> str:
     return f"+{_short(above, value.value)} −{_short(below, value.value)}"
 
 
+def widest(value: MetricValue) -> str:
+    """Write the 95 % interval as "± x" with the wider of its two sides; empty when there is none."""
+    if value.low is None or value.high is None:
+        return ""
+    return f"±{_short(max(value.value - value.low, value.high - value.value), value.value)}"
+
+
 def _short(width: float, value: float) -> str:
     """Write a width to two digits, in powers of ten where the value is."""
     if width == 0.0:

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made import recipe
 
-from mlipbench.core.model import ModelSpec
 from mlipbench.core.result import Broken, Failed, Measured, Skipped
 from mlipbench.core.suite import ModelEntry
 from mlipbench.data.suites import read_suite
 from mlipbench.engine import plan as planning
 from mlipbench.engine import schedule
-from mlipbench.engine.child import SLOW_MALLOC, environment
-from mlipbench.engine.executors import NANNY_ENVIRONMENT, Serial, executor
+from mlipbench.engine.child import SLOW_MALLOC, _how_it_ended, environment
+from mlipbench.engine.executors import NANNY_ENVIRONMENT, Dask, Serial, executor
 from mlipbench.engine.messages import Ended, Moved, event_from_json, event_to_json, job_from_json, job_to_json
 from mlipbench.engine.select import belonging
 from mlipbench.errors import BadInput
@@ -82,13 +82,91 @@ def test_a_factory_that_raises_or_makes_no_calculator(tiny_suite: Path, tmp_path
 
 
 def test_a_calculator_that_hangs_is_stopped_and_the_rest_goes_on(tiny_suite: Path, tmp_path: Path) -> None:
-    text = tiny_suite.read_text(encoding="utf-8").replace("time_limit_s = 60.0", "time_limit_s = 2.0", 1)
-    tiny_suite.write_text(text, encoding="utf-8")
-    (tmp_path / "m.py").write_text("from mlipbench.models.toy import Hangs, Springs\n", encoding="utf-8")
-    models = [read_model(f"{tmp_path / 'm.py'}:Hangs"), read_model(f"{tmp_path / 'm.py'}:Springs")]
-    found = run(tiny_suite, Store(tmp_path / "store"), models)
-    assert found["m-Hangs · errors"].result.outcome == Failed(reason="ran past its time limit of 2 s and was stopped")
-    assert isinstance(found["m-Springs · rigid"].result.outcome, Measured)
+    text = tiny_suite.read_text(encoding="utf-8").replace("time_limit_s = 60.0", "time_limit_s = 4.0")
+    tiny_suite.write_text(text[: text.rindex("[[rows]]")], encoding="utf-8")
+    found = run(tiny_suite, Store(tmp_path / "store"), toys("Hangs", "Springs"))
+    assert found["Hangs · errors"].result.outcome == Failed(reason="ran past its time limit of 4 s and was stopped")
+    assert isinstance(found["Springs · errors"].result.outcome, Measured)
+
+
+def test_what_a_calculator_starts_cannot_hold_us_up(tiny_suite: Path, tmp_path: Path) -> None:
+    """A program it starts finds an empty input, and its own children die with it at the time limit."""
+    (tmp_path / "m.py").write_text(
+        "import os, subprocess, time\nfrom mlipbench.models.toy import Springs\n"
+        "class Reads(Springs):\n"
+        "    def calculate(self, *a, **k):\n        subprocess.run(['cat'], check=True)\n        super().calculate(*a, **k)\n"  # noqa: E501
+        "class Forks(Springs):\n"
+        "    def calculate(self, *a, **k):\n"
+        "        if os.fork() == 0:\n            time.sleep(30)\n"
+        "        time.sleep(30)\n", encoding="utf-8",
+    )  # fmt: skip
+    tiny_suite.write_text(tiny_suite.read_text("utf-8").replace("time_limit_s = 60.0", "time_limit_s = 3.0"), "utf-8")
+    began = time.monotonic()
+    found = run(
+        tiny_suite, Store(tmp_path / "store"), [read_model(f"{tmp_path / 'm.py'}:{x}") for x in ("Reads", "Forks")]
+    )
+    assert isinstance(found["m-Reads · errors"].result.outcome, Measured)
+    assert isinstance(found["m-Forks · errors"].result.outcome, Failed)
+    assert time.monotonic() - began < 25.0
+    assert not _children_of_dead_runs(str(tmp_path / "store"))
+
+
+def test_files_of_the_working_folder_do_not_stand_in_for_modules(
+    tiny_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ase.py").write_text("raise RuntimeError('a stranger')\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(
+        run(tiny_suite, Store(tmp_path / "store"), toys("Springs"))["Springs · errors"].result.outcome, Measured
+    )
+
+
+def test_a_run_that_is_interrupted_blames_no_model() -> None:
+    assert isinstance(_how_it_ended(-signal.SIGINT), Broken)
+    assert isinstance(_how_it_ended(-signal.SIGTERM), Broken)
+    assert isinstance(_how_it_ended(-signal.SIGSEGV), Failed)
+
+
+def test_a_job_under_way_when_we_close_leaves_no_record(tiny_suite: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    (job, _) = planning.make(read_suite(str(tiny_suite)), toys("Hangs"), tier="quick", device="cpu").jobs
+    place = Serial(store)
+    place.submit(job)
+    time.sleep(3.0)
+    place.close()
+    time.sleep(0.5)
+    assert list(store.all()) == []
+
+
+def test_a_worker_whose_task_is_cancelled_is_lost_not_awaited_for_ever(tiny_suite: Path) -> None:
+    class Future:
+        status = "cancelled"
+
+    class Client:
+        def subscribe_topic(self, *_: object) -> None:
+            return
+
+    (job, _) = planning.make(read_suite(str(tiny_suite)), toys("Springs"), tier="quick", device="cpu").jobs
+    place = Dask(Store(Path(os.devnull)), Client())
+    place._ended(job, Future())
+    assert place.next_event() == Ended(job_id=job.id, lost="the Dask worker was lost: cancelled")
+
+
+def test_an_evaluation_of_other_weights_is_repeated(tiny: Path, tiny_suite: Path, tmp_path: Path) -> None:
+    """As after a run with --fresh that was killed between a training and its evaluations."""
+    store, entry = Store(tmp_path / "store"), read_model(recipe(tiny, tmp_path))
+    first = run(tiny_suite, store, [entry])
+    assert all(isinstance(one.result.outcome, Measured) for one in first.values())
+    training = first["tiny-ace · train"]
+    assert training.result.training is not None
+    spec = replace(training.result.training.spec, checkpoint_sha256="f" * 64)
+    changed = replace(
+        training.result, checkpoint_sha256="f" * 64, training=replace(training.result.training, spec=spec)
+    )
+    plan = planning.make(read_suite(str(tiny_suite)), [entry], tier="quick", device="cpu")
+    assert len(schedule._at_start(plan, store, fresh=False).waiting) == 0
+    store.write(changed, files=[training.folder / "ace.npz"])
+    assert {job.row for job in schedule._at_start(plan, store, fresh=False).waiting} == {"errors", "rigid"}
 
 
 def test_a_second_run_repeats_nothing(tiny_suite: Path, tmp_path: Path) -> None:
@@ -181,12 +259,18 @@ def test_a_formula_that_moved_is_applied_without_the_model(
 
     store = Store(tmp_path / "store")
     before = run(tiny_suite, store, toys("Springs"))["Springs · errors"].result
+    assert isinstance(before.outcome, Measured)
+    first = before.outcome.values[0]
+    moved = replace(first, value=12.5)
     monkeypatch.setattr(EnergyForceStress, "about", replace(EnergyForceStress.about, score_version=99))
+    monkeypatch.setattr(EnergyForceStress, "score", lambda *_: (moved,))
     plan = planning.make(read_suite(str(tiny_suite)), toys("Springs"), tier="quick", device="cpu")
     standing = schedule.run(plan, store, _NoExecutor(), silent, fresh=False)
     after = next(stored.result for job, stored in standing.ended if job.row == "errors")
     assert after.score_version == 99
     assert after.provenance == before.provenance
+    assert isinstance(after.outcome, Measured)
+    assert [value.value for value in after.outcome.values] == [12.5]
 
 
 class _NoExecutor(Serial):
@@ -281,7 +365,13 @@ def test_children_get_one_thread_and_plain_malloc(monkeypatch: pytest.MonkeyPatc
     found = environment()
     assert found["OMP_NUM_THREADS"] == "1"
     assert not set(SLOW_MALLOC) & set(found)
-    assert NANNY_ENVIRONMENT["MALLOC_MMAP_THRESHOLD_"] == 33554432
+
+
+def test_workers_of_a_local_cluster_get_repaired_malloc_settings(tmp_path: Path) -> None:
+    with executor("local", Store(tmp_path), workers=1) as place:
+        found = place._client.run(lambda: dict(os.environ))
+    (seen,) = found.values()
+    assert {name: seen[name] for name in NANNY_ENVIRONMENT} == {k: str(v) for k, v in NANNY_ENVIRONMENT.items()}
 
 
 def test_an_executor_that_is_none() -> None:
@@ -292,7 +382,8 @@ def test_an_executor_that_is_none() -> None:
         pass
 
 
-def test_no_scheduler_answers() -> None:
+def test_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlipbench.engine.executors.CONNECT", "1s")
     with (
         pytest.raises(BadInput, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1 "),
         executor("tcp://127.0.0.1:1", Store(Path(os.devnull)), workers=1),
@@ -315,9 +406,3 @@ def test_time_left_counts_what_was_learned(tiny_suite: Path, tmp_path: Path) -> 
         jobs=plan.jobs, running={second.id: (second, Moved(job_id=second.id, done=3, total=4))}
     )
     assert schedule.seconds_left(standing, 1) == pytest.approx(0.25 * second.expected_s)
-
-
-def test_a_spec_without_its_checkpoint_says_so(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    job_spec = ModelSpec(name="m", kind="ace")
-    assert store.find(job_spec.name, "train", "x") is None
