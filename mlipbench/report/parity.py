@@ -96,10 +96,11 @@ def _caption(view: Parity, outside: int, *, merged: bool) -> str:
     quantity = view.axis.quantity
     caption = (
         f"{quantity[:1].upper()}{quantity[1:]}: model against reference, on the same axes; the line is perfect "
-        f"agreement. At most {MAX_POINTS} points per model, always with the largest errors; rings mark {N_WORST} of them."
+        f"agreement. At most {MAX_POINTS} points per model, always with the largest errors; rings mark {N_WORST} of "
+        "them."
     )
     if merged:
-        caption += " Colours are families of kinds."
+        caption += " Kinds of one family share a colour."
     if outside:
         lies, are = ("point lies", "is") if outside == 1 else ("points lie", "are")
         caption += f" {outside} {lies} outside the axes and {are} drawn as ▲ or ▼ at the edge."

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from mlipbench.core.metric import Metric, MetricValue, score
-from mlipbench.core.model import ModelSpec
-from mlipbench.core.result import Measured, Provenance, Result
 from mlipbench.core.suite import Limit, ModelEntry, Tier
 from mlipbench.core.view import View
 from mlipbench.report import verdicts
 from mlipbench.report.board import STATE_WORDS, Cell, Line, State
-from mlipbench.report.figures import figures, history_figure
-from mlipbench.report.panels import Figure, colour_of
+from mlipbench.report.cards import card, provenance
+from mlipbench.report.figures import figures
+from mlipbench.report.panels import colour_of
 from mlipbench.report.scores import METHOD, Composite, first_line, past_limit
 from mlipbench.report.table import Leaderboard
-from mlipbench.report.words import count, duration, listed, measured, number, spread
+from mlipbench.report.words import count, listed, measured, number, plain, spread
 
 Views = Callable[[str], tuple[View, ...]]
 GRADE_WORDS: Final = {"verification": "check", "validation": "accuracy", "cost": "cost"}
@@ -34,7 +31,7 @@ def page(board: Leaderboard, views: Views, *, tier: Tier | None, entries: Mappin
         entries: what is known of models besides their results.
     """
     colours = colour_of(board.models)
-    cards = [_card(board, model, entries.get(model), colours[model]) for model in board.models]
+    known = [card(board, model, entries.get(model), colours[model]) for model in board.models]
     benchmarks = _benchmarks(board, views, colours)
     figures_there = any(row["figures"] for benchmark in benchmarks for row in benchmark["rows"])
     return {
@@ -42,17 +39,17 @@ def page(board: Leaderboard, views: Views, *, tier: Tier | None, entries: Mappin
         "tier": tier,
         "summary": _summary(board),
         "verdicts": [_verdict(board, model, colours[model]) for model in board.models],
-        "alerts": _alerts(board, {card["model"]: card["level_of_theory"] for card in cards}),
-        "headline": _headline(board, cards),
+        "alerts": _alerts(board, {one["model"]: one["level_of_theory"] for one in known}),
+        "headline": _headline(board, known),
         "benchmarks": benchmarks,
-        "cards": cards,
+        "cards": known,
         "reasons": [
             {"model": model, "row": row, "state": state, "word": STATE_WORDS[state], "reason": first, "rest": rest}
             for model, row, state, first, rest in verdicts.reasons(board)
         ],
-        "provenance": _provenance(board, tier),
+        "provenance": provenance(board, tier),
         "method": METHOD,
-        "has_figures": figures_there or any(card["history"].panels for card in cards),
+        "has_figures": figures_there or any(one["history"].panels for one in known),
     }
 
 
@@ -108,7 +105,7 @@ def _alerts(board: Leaderboard, levels: Mapping[str, str]) -> list[dict[str, str
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _headline(board: Leaderboard, cards: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _headline(board: Leaderboard, known: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the first table: one line per model; checks are summed up in one column."""
     lines = [line for line in board.rows if line.grade != "verification" and line.metrics]
     groups: list[dict[str, Any]] = []
@@ -120,7 +117,7 @@ def _headline(board: Leaderboard, cards: Sequence[dict[str, Any]]) -> dict[str, 
             "anchor": _anchor(board, line),
         })  # fmt: skip
         start += len(columns)
-    by_model = {card["model"]: card for card in cards}
+    by_model = {one["model"]: one for one in known}
     rows = []
     for model in board.models:
         cells: list[dict[str, Any]] = []
@@ -186,7 +183,8 @@ def _shown(line: Line, metric: Metric, value: MetricValue | None, model: str, pa
         f"n = {value.n}", f"score {score(metric, value.value):.2f}",
     ]  # fmt: skip
     return {
-        "state": "measured", "text": measured(value), "spread": spread(value), "n": value.n, "value": f"{value.value:.6g}",
+        "state": "measured", "text": measured(value), "spread": spread(value), "n": value.n,
+        "value": f"{value.value:.6g}",
         "tint": "" if part else f"s{round(10 * score(metric, value.value))}", "title": "" if part else ", ".join(title),
         "limits": [{"text": _bounds(limit), "past": past_limit(limit, value.value)} for limit in limits],
         "key": (model, line.name, metric.name, part),
@@ -251,7 +249,7 @@ def _parameters(board: Leaderboard, line: Line) -> str:
     """Say how the row was set, as measured; what is None sets nothing."""
     known = [result for model in board.models for result in board.cell(model, line.name).results]
     given = sorted(known[-1].parameters.items()) if known else []
-    return " · ".join(f"{key} {_plain(value)}" for key, value in given if value is not None)
+    return " · ".join(f"{key} {plain(value)}" for key, value in given if value is not None)
 
 
 def _parts(board: Leaderboard, line: Line, models: Sequence[str]) -> list[dict[str, Any]]:
@@ -284,123 +282,3 @@ def _split_by(board: Leaderboard, line: Line, models: Sequence[str]) -> str:
     """Say by what the numbers of a row were split up."""
     parts = {value.part for model in models for value in board.cell(model, line.name).values if value.part}
     return listed(sorted({part.partition("=")[0].replace("_", " ") for part in parts}))
-
-
-# --- model cards and provenance ---------------------------------------------------------------------------------------
-
-
-def _card(board: Leaderboard, model: str, entry: ModelEntry | None, colour: str) -> dict[str, Any]:
-    """Return what is known of a model."""
-    job = board.board.trainings.get(model)
-    training = None if job is None else job.training
-    spec = training.spec if training is not None else None if entry is None else entry.spec
-    results = [result for line in board.rows for result in board.cell(model, line.name).results]
-    facts = _identity(spec, results)
-    if training is not None:
-        facts += _trained_on(training.data)
-    history = Figure(title="", caption="", panels=())
-    if training is not None and training.history:
-        history = history_figure("Training history", training.history)
-    return {
-        "model": model, "colour": colour, "about": "" if entry is None else entry.about,
-        "level_of_theory": "" if spec is None else spec.level_of_theory,
-        "facts": facts,
-        "measured_facts": [] if training is None else [(key, _plain(value)) for key, value in training.facts.items()],
-        "recipe": "" if training is None else json.dumps(training.recipe, indent=2, ensure_ascii=False, default=str),
-        "options": json.dumps(dict(spec.options), indent=2, default=str) if spec is not None and spec.options else "",
-        "notes": [] if training is None else list(training.notes),
-        "cost": _training_cost(job),
-        "history": history,
-        "made": _made(job.provenance if job is not None else results[-1].provenance if results else None),
-    }  # fmt: skip
-
-
-def _identity(spec: ModelSpec | None, results: Sequence[Result]) -> list[tuple[str, str]]:
-    """Return what tells this model from others."""
-    sha256 = next((result.checkpoint_sha256 for result in results if result.checkpoint_sha256), "")
-    if spec is not None and spec.checkpoint_sha256:
-        sha256 = sha256 or spec.checkpoint_sha256
-    rows = [
-        ("Kind", "" if spec is None else spec.kind),
-        ("Level of theory", "" if spec is None else spec.level_of_theory),
-        ("Elements", "" if spec is None or spec.elements is None else " ".join(spec.elements)),
-        ("Checkpoint sha256", sha256),
-        ("Identity", "" if spec is None else spec.identity),
-        ("Key", results[-1].model_key if results else ""),
-    ]
-    return [(key, text) for key, text in rows if text]
-
-
-def _trained_on(data: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the data of a training; name and version in one."""
-    rest = {key: value for key, value in data.items() if key not in ("name", "version")}
-    name = "@".join(str(data[key]) for key in ("name", "version") if key in data)
-    rows = [("Trained on", name)] if name else []
-    return rows + [(f"Data {key.replace('_', ' ')}", _plain(value)) for key, value in rest.items()]
-
-
-def _plain(value: Any) -> str:
-    """Write a fact: numbers short, lists and mappings on one line."""
-    if isinstance(value, float):
-        return number(value)
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return " ".join(_plain(item) for item in value)
-    return str(value)
-
-
-def _training_cost(job: Result | None) -> dict[str, Any]:
-    """Return wall and processor time of a training; `value` sorts the column."""
-    if job is None:
-        return {"text": "–", "detail": "not trained here", "value": None}
-    if not isinstance(job.outcome, Measured):
-        return {"text": STATE_WORDS[job.outcome.outcome], "detail": first_line(job.outcome.reason), "value": None}
-    made = job.provenance
-    return {
-        "text": duration(made.seconds), "detail": f"processor {duration(made.cpu_seconds)}, {made.hardware}",
-        "value": made.seconds,
-    }  # fmt: skip
-
-
-def _made(provenance: Provenance | None) -> list[tuple[str, str]]:
-    """Return when and where a job ran."""
-    if provenance is None:
-        return []
-    return [
-        ("Ran", f"{provenance.started}, {duration(provenance.seconds)} ({duration(provenance.cpu_seconds)} processor)"),
-        ("Hardware", f"{provenance.hardware}, {provenance.device}"),
-        ("Peak memory", f"{number(provenance.peak_memory_MB)} MB"),
-        ("Seed", str(provenance.seed)),
-        ("Versions", _versions(provenance.packages)),
-    ]
-
-
-def _versions(packages: Mapping[str, str]) -> str:
-    """Write package versions on one line."""
-    return ", ".join(f"{name} {version}" for name, version in sorted(packages.items()))
-
-
-def _provenance(board: Leaderboard, tier: Tier | None) -> dict[str, Any]:
-    """Return what made the whole page, and how to make it again."""
-    jobs = [result for cell in board.board.cells.values() for result in cell.results]
-    made = [result.provenance for result in [*jobs, *board.board.trainings.values()]]
-    packages: dict[str, list[str]] = {}
-    for provenance in made:
-        for name, version in provenance.packages.items():
-            packages.setdefault(name, []).append(version)
-    models = [word for model in board.models for word in ("--model", model)]
-    command = ["mlipbench", "run", board.suite.name, *models, *(["--tier", tier] if tier else [])]
-    days = sorted(provenance.started[:10] for provenance in made)
-    return {
-        "rows": [
-            ("mlipbench", ", ".join(sorted({p.mlipbench for p in made}))),
-            ("Python", ", ".join(sorted({p.python for p in made}))),
-            ("Packages", ", ".join(f"{k} {' / '.join(sorted(set(v)))}" for k, v in sorted(packages.items()))),
-            ("Hardware", "; ".join(sorted({f"{p.hardware} ({p.device})" for p in made}))),
-            ("Measured", f"{days[0]} to {days[-1]}" if days else ""),
-            ("Data", "; ".join(sorted({f"{r.dataset} sha256 {r.data_sha256[:16]}…" for r in jobs if r.dataset}))),
-            ("Superseded results left out", str(board.board.superseded) if board.board.superseded else ""),
-        ],
-        "commands": [shlex.join(command), shlex.join(["mlipbench", "report", board.suite.name])],
-    }  # fmt: skip

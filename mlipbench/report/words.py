@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from mlipbench.core.metric import MetricValue
 
@@ -107,3 +108,14 @@ def count(n: int, noun: str) -> str:
     ('1 row', '3 rows')
     """
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def plain(value: Any) -> str:
+    """Write a fact: numbers short, lists and mappings on one line."""
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {plain(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return " ".join(plain(item) for item in value)
+    return str(value)

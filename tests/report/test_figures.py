@@ -7,7 +7,9 @@ import pytest
 from made_results import error_views
 
 from mlipbench.core.view import Axis, Bars, Lines, Parity
-from mlipbench.report.figures import MAX_POINTS, colour_of, figures, history_figure, thin
+from mlipbench.report.figures import figures, history_figure
+from mlipbench.report.panels import COLOURS, colour_of, log_axis, on_axis
+from mlipbench.report.parity import MAX_POINTS, families, thin
 
 EV = Axis(quantity="force", unit="eV/Å")
 
@@ -39,7 +41,8 @@ def test_parity_panels_share_their_axes() -> None:
     )
     first, second = (panel.spec["layout"] for panel in figure.panels)
     assert first["xaxis"]["range"] == first["yaxis"]["range"] == second["xaxis"]["range"] == second["yaxis"]["range"]
-    assert first["xaxis"]["title"]["text"] == "reference force (eV/Å)"
+    assert first["xaxis"]["title"]["text"] == "reference (eV/Å)"
+    assert figure.caption.startswith("Force: model against reference")
 
 
 def test_an_exploded_prediction_does_not_squeeze_the_others() -> None:
@@ -48,10 +51,51 @@ def test_an_exploded_prediction_does_not_squeeze_the_others() -> None:
     (figure,) = figures({"a": [parity(predicted)]}, colours={"a": "#000"})
     low, high = figure.panels[0].spec["layout"]["yaxis"]["range"]
     assert -2.0 < low < high < 2.0
-    points = figure.panels[0].spec["data"][1]
-    assert points["marker"]["symbol"][7] == "triangle-up"
-    assert points["customdata"][7] == 1e6 and points["y"][7] < high
+    _, points, edge, _ = figure.panels[0].spec["data"]
+    assert len(points["x"]) == 49 and "customdata" not in points
+    assert edge["marker"]["symbol"] == ["triangle-up"]
+    assert edge["customdata"] == [1e6] and low < edge["y"][0] < high
     assert "1 point lies outside the axes" in figure.caption
+
+
+def grouped(names: list[str], *, shift: float = 0.1) -> Parity:
+    reference = np.linspace(-1.0, 1.0, len(names))
+    return Parity(title="E", axis=EV, reference=reference, predicted=reference + shift, group=tuple(names))
+
+
+def test_all_panels_share_one_legend_and_its_numbers() -> None:
+    (figure,) = figures({"a": [grouped(["x", "y"])], "b": [grouped(["y", "z"])]}, colours={"a": "#000", "b": "#111"})
+    assert [entry.name for entry in figure.legend] == ["x", "y", "z", "largest errors"]
+    for panel in figure.panels:
+        assert not panel.spec["layout"]["showlegend"]
+        for trace in panel.spec["data"][1:]:
+            assert figure.legend[trace["meta"]].name == trace["name"]
+            assert trace["marker"]["color"] == figure.legend[trace["meta"]].colour
+
+
+def test_many_kinds_become_families() -> None:
+    sizes = [f"{kind}_{n}{md}" for kind in ("cluster", "liquid") for n in (2, 3, 6, 12) for md in ("", "_gfn1md")]
+    (figure,) = figures({"a": [grouped(["molecule_EC", *sizes])]}, colours={"a": "#000"})
+    assert [entry.name for entry in figure.legend] == [
+        "cluster", "cluster (GFN1 dynamics)", "liquid", "liquid (GFN1 dynamics)", "molecule", "largest errors",
+    ]  # fmt: skip
+    assert "one family" in figure.caption
+    assert sum(len(trace["x"]) for trace in figure.panels[0].spec["data"][1:-1]) == 17
+
+
+def test_few_kinds_keep_their_names_and_too_many_families_share_one() -> None:
+    assert families(["liquid_3", "liquid_3_gfn1md"]) == {"liquid_3": "liquid_3", "liquid_3_gfn1md": "liquid_3_gfn1md"}
+    names = [f"kind{letter}" for letter in "abcdefghijklmno"]
+    called = families([*names, *names[:3]])
+    assert len(set(called.values())) == len(COLOURS)
+    assert called["kinda"] == "kinda" and called["kindo"] == "others"
+
+
+def test_rounding_for_an_axis_is_finer_than_a_pixel() -> None:
+    values = np.random.default_rng(0).uniform(-3.0, 3.0, 200)
+    for scale in (1e-6, 1.0, 1e5):
+        shown = np.array(on_axis(scale * values, -3.0 * scale, 3.0 * scale))
+        assert np.abs(shown - scale * values).max() < 6.0 * scale / 10_000
 
 
 def test_thinning_keeps_the_worst_points() -> None:
@@ -76,6 +120,24 @@ def test_bars_have_lopsided_whiskers_and_no_negative_ones() -> None:
     (trace,) = figure.panels[0].spec["data"]
     assert trace["error_y"]["array"] == [2.0, 0.0] and trace["error_y"]["arrayminus"] == [0.5, 0.0]
     assert trace["marker"]["color"] == "#123456"
+
+
+def test_bars_with_many_labels_lie_down_and_take_the_titles_of_metrics() -> None:
+    labels = tuple(f"part_{i}_force_rmse" for i in range(14))
+    values = np.arange(1.0, 15.0)
+    view = Bars(title="B", axis=EV, labels=labels, values=values, low=0.5 * values, high=2 * values)
+    (figure,) = figures({"m": [view]}, colours={"m": "#123456"}, names={"part_3_force_rmse": "Part 3 <b>"})
+    (trace,) = figure.panels[0].spec["data"]
+    drawn = figure.panels[0].spec["layout"]
+    assert trace["orientation"] == "h" and trace["x"] == values.tolist() and "error_x" in trace
+    assert trace["y"][3] == "Part 3 &lt;b&gt;" and trace["y"][0] == labels[0]
+    assert drawn["yaxis"]["autorange"] == "reversed" and drawn["height"] > 14 * 20
+    assert [entry.name for entry in figure.legend] == ["m"]
+
+
+def test_short_log_axes_have_ticks_within_decades_and_long_ones_have_not() -> None:
+    assert log_axis("", 15.0, 700.0)["ticktext"] == ["20", "50", "100", "200", "500"]
+    assert log_axis("", 1e-6, 10.0)["dtick"] == 1
 
 
 def test_many_curves_get_a_panel_per_model_and_single_ones_share_one() -> None:

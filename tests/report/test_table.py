@@ -65,20 +65,35 @@ def test_a_number_that_is_not_finite_never_gets_into_a_file() -> None:
         table.as_json(table.leaderboard([result("errors-test", "a", Measured(values=(crooked,)))], SUITE))
 
 
+def printed(found: table.Leaderboard, *, width: int) -> str:
+    """Return what stands in a log, where the console thinks that it has 80 columns."""
+    file = io.StringIO()
+    Console(width=80, file=file).print(table.head(found, width=width), crop=False)
+    return file.getvalue()
+
+
 def test_head_for_the_terminal(finished: list[Fake]) -> None:
-    console = Console(width=140, record=True, file=io.StringIO())
-    console.print(table.head(board(finished)))
-    text = console.export_text()
+    text = printed(board(finished), width=140)
     assert "ace-medium" in text and "Force RMSE [meV/Å]" in text and "[/]" not in text
     for word in ("Failed", "Skipped", "Not run", "1 failed", "2 passed"):
         assert word in text
 
 
+def test_head_is_as_narrow_as_asked_and_cuts_no_word(finished: list[Fake]) -> None:
+    found = board(finished)
+    for width in (60, 80, 100, 200):
+        lines = printed(found, width=width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert not any("…" in line for line in lines[3:])  # the head may cut the name of a model
+        assert [line.rstrip() for line in lines].count("errors-test") == 1
+    assert "Stress RMSE" not in printed(found, width=100)  # two headline numbers per row
+
+
 def test_head_of_many_models_names_how_many_more_there_are() -> None:
-    results = [result("errors-test", f"model-{i}", Measured(values=(value(FORCE, 50.0 + i),))) for i in range(8)]
-    console = Console(width=160, record=True, file=io.StringIO())
-    console.print(table.head(table.leaderboard(results, SUITE)))
-    assert "4 more on the page" in console.export_text()
+    results = [result("errors-test", f"model-{i}", Measured(values=(value(FORCE, 50.0 + i),))) for i in range(20)]
+    text = printed(table.leaderboard(results, SUITE), width=100)
+    assert text.count("model-") + int(text.split("%")[1].split("more")[0].split(";")[1]) == 20
+    assert "19 more on the page" in printed(table.leaderboard(results, SUITE), width=1)
 
 
 def test_nothing_measured_is_a_leaderboard_too() -> None:
@@ -102,7 +117,7 @@ def test_verdicts_say_what_speaks_against_a_model_first(finished: list[Fake]) ->
     assert "3 of 4 accuracy rows (skipped: 1)" in text
     assert verdicts.tone(found, bad) == "bad"
     good = verdicts.sentence(found, "ace-medium")
-    assert good.startswith("Good on the fixed scales") and "all 4 accuracy rows" in good and "Best in 8" in good
+    assert good.startswith("Scores ") and "of 1 (good) over all 4 accuracy rows" in good and "est in 8 of 8" in good
 
 
 def test_one_model_alone_is_best_at_nothing() -> None:
