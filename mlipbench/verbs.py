@@ -117,7 +117,11 @@ def judge(given: Namespace) -> int:
         raise BadInput(f"--baseline {path}: there is no such file. Make one with --write-baseline.")
     baseline = gate.read_baseline(path) if path.is_file() else None
     verdicts = gate.gate(results, suite, name, baseline, against=given.against or "", tier=tier)
-    Console().print(gate.shown(verdicts))
+    console = _console()
+    if verdicts.exit_code == GOOD:
+        console.print(verdicts.says, markup=False)
+    else:
+        console.print(gate.shown(verdicts))
     return verdicts.exit_code
 
 
@@ -239,11 +243,16 @@ def _write_page(given: Namespace, suite: Suite, tier: Tier, keys: Mapping[str, s
     shown = {one.result.model for one in stored}
     entries = {name: read_model(name) for name in model_names() if name in shown}
     written = page.write(stored, suite, out=given.out, tier=tier, entries=entries)
-    console = Console()
-    width = console.width if console.is_terminal else max(console.width, table.MIN_WIDTH)
+    console = _console()
     board = table.leaderboard([one.result for one in stored], suite, tier=tier)
-    console.print(table.head(board, width=width), crop=False)
+    console.print(table.head(board, width=console.width), crop=False)
     _say(f"leaderboard: {written}")
+
+
+def _console() -> Console:
+    """Return standard output; a log is as wide as our tables."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, table.MIN_WIDTH))
 
 
 def _in_tier(suite: Suite, tier: Tier) -> Suite:

@@ -29,7 +29,7 @@ SAMPLING_INTERVAL_S: Final = 0.002
 METRICS: Final = (
     *(
         Metric(
-            name=f"{way}_atoms_per_{clock}second", title=f"{title}, {clock or 'wall '}time", unit="atom/s",
+            name=f"{way}_atoms_per_{clock}second", title=f"{title}, {'CPU' if clock else 'wall'} time", unit="atom/s",
             better="higher", good=1e5, bad=1e2, log_scale=True, headline=way == "single" and not clock,
             says=f"atoms over {'processor' if clock else 'wall'} seconds of one call with energy, forces and stress of "
             f"{what}, rattled before each call; median over repeats, interval over repeats by Woodruff's method",
