@@ -29,7 +29,7 @@ def benchmark(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def tests(session: nox.Session) -> None:
-    install(session, "-e", ".[mace,mm,xtb,tests]")
+    install(session, "-e", ".[mace,generate,tests]")
     session.run("pytest", "-n", "2", "--dist", "worksteal", *session.posargs, env=ONE_THREAD)
 
 

@@ -174,7 +174,7 @@ def slug(name: str) -> str:
     """Return a name that is safe as one part of a path; different names stay different.
 
     >>> slug("mace-ci"), slug("../etc")
-    ('mace-ci', 'x.._etc-5d3e2dd8')
+    ('mace-ci', 'x.._etc-f7f9121f')
     """
     safe = re.sub(r"[^A-Za-z0-9._+=@-]", "_", name)[:80]
     if safe == name and not safe.startswith("."):
