@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import signal
 import threading
@@ -168,6 +169,7 @@ def local_cluster(workers: int) -> Any:
             host="127.0.0.1",
             dashboard_address=None,
             memory_limit=0,
+            silence_logs=logging.CRITICAL,  # what matters reaches us as events
         )
 
 

@@ -36,7 +36,7 @@ SCHEMA: Final = 1
 Status: TypeAlias = Literal["pass", "note", "worse", "cannot tell"]
 EXIT_CODES: Final[Mapping[Status, int]] = {"pass": 0, "note": 0, "worse": 1, "cannot tell": 2}
 # How many times larger an error may be before a significant difference counts.
-FACTORS: Final[Mapping[str, float]] = {"validation": 1.05, "verification": 1.05, "cost": 1.25}
+FACTORS: Final[Mapping[str, float]] = {"validation": 1.05, "verification": 1.05, "cost": 1.45}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,6 +258,8 @@ def _compared(line: Line, new: MetricValue | None, old: Number, factor: float) -
             unit="" if metric is None else metric.unit,
         )  # fmt: skip
     worse, why = is_worse(metric, new, old, factor=factor)
+    if line.grade == "cost" and (new.stderr is None or old.stderr is None):
+        worse, why = False, "a cost without a spread is not judged"
     if worse and line.grade == "verification" and score(metric, new.value) == score(metric, old.value) == 1.0:
         worse, why = False, "both pass in full"
     return Verdict(

@@ -102,6 +102,13 @@ def test_costs_are_not_compared_across_machines(baseline: Baseline) -> None:
     assert [verdict.row for verdict in found.verdicts if verdict.status == "note"] == ["speed"]
 
 
+def test_a_cost_without_a_spread_is_not_judged(baseline: Baseline) -> None:
+    slow = run(speed=Measured(values=(value(SPEED, 10.0, stderr=None),)))
+    assert gate.gate(slow, SUITE, "m", baseline).exit_code == 0
+    spread = run(speed=Measured(values=(value(SPEED, 10.0, stderr=1.0),)))
+    assert gate.gate(spread, SUITE, "m", baseline).exit_code == 1
+
+
 def test_a_limit_on_a_cost_holds_on_every_machine(baseline: Baseline) -> None:
     limit = (Limit(metric="atoms_per_second", at_least=1e3),)
     suite = replace(SUITE, rows=tuple(replace(r, limits=limit) if r.name == "speed" else r for r in SUITE.rows))
