@@ -373,8 +373,8 @@ def test_children_get_one_thread_and_plain_malloc(monkeypatch: pytest.MonkeyPatc
 
 
 def test_workers_of_a_local_cluster_get_repaired_malloc_settings(tmp_path: Path) -> None:
-    with executor("local", Store(tmp_path), workers=1) as place:
-        found = place._client.run(lambda: dict(os.environ))
+    with executor("local", Store(tmp_path), workers=1), executor("local", Store(tmp_path), workers=1) as place:
+        found = place._client.run(lambda: dict(os.environ))  # the second of two: a port in use must not matter
     (seen,) = found.values()
     assert {name: seen[name] for name in NANNY_ENVIRONMENT} == {k: str(v) for k, v in NANNY_ENVIRONMENT.items()}
 
