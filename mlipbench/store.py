@@ -215,14 +215,14 @@ def _write_files(
     for file in files:
         shutil.copyfile(file, folder / file.name)
     if observation:
-        np.savez_compressed(folder / "observation.npz", allow_pickle=False, **dict(observation))
+        np.savez(folder / "observation.npz", allow_pickle=False, **dict(observation))
     if views:
         records, arrays = _view_records(views)
-        np.savez_compressed(folder / "views.npz", allow_pickle=False, **arrays)
+        np.savez(folder / "views.npz", allow_pickle=False, **arrays)
         (folder / "views.json").write_text(json.dumps(records, allow_nan=False), encoding="utf-8")
     record, samples = _result_record(result)
     if samples:
-        np.savez_compressed(folder / "samples.npz", allow_pickle=False, **samples)
+        np.savez(folder / "samples.npz", allow_pickle=False, **samples)
     (folder / "log.txt").write_text(log, encoding="utf-8")
     (folder / RESULT).write_text(json.dumps(record, indent=1, allow_nan=False, default=list), encoding="utf-8")
     for path in folder.iterdir():

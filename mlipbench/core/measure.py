@@ -24,8 +24,9 @@ def measure(metric: Metric, rows: Float, units: Sequence[str], reducer: str, *, 
     Returns:
         The value; rows that a reducer adds up are kept as one row per unit.
     """
-    names, unit = np.unique(np.asarray(units), return_inverse=True)
-    unit = unit.astype(np.int64)
+    names = sorted(set(units))
+    number = {name: k for k, name in enumerate(names)}
+    unit = np.fromiter((number[name] for name in units), dtype=np.int64, count=len(units))
     if reducer not in QUANTILES:
         rows, unit = sum_by_unit(rows, unit, n_units=len(names)), np.arange(len(names))
     order = np.argsort(unit, kind="stable")
@@ -33,7 +34,7 @@ def measure(metric: Metric, rows: Float, units: Sequence[str], reducer: str, *, 
     found = estimate(rows, unit, reducer)
     return MetricValue(
         metric=metric.name, part=part, value=found.value, stderr=found.stderr, low=found.low, high=found.high,
-        n=found.n_units, samples=Samples(units=tuple(names.tolist()), unit_of_row=unit, rows=rows, reducer=reducer),
+        n=found.n_units, samples=Samples(units=tuple(names), unit_of_row=unit, rows=rows, reducer=reducer),
     )  # fmt: skip
 
 
