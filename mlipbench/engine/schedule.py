@@ -69,7 +69,7 @@ def _at_start(plan: Plan, store: Store, *, fresh: bool) -> Standing:
         found = None if fresh else finished(job, store)
         if found is not None and job.kind == "train":
             weights[job.id] = found.result.checkpoint_sha256
-        if found is None or (job.after and not _is_of(found, weights.get(job.after))):
+        if found is None or (job.after and found.result.checkpoint_sha256 != weights.get(job.after)):  # other weights
             standing.waiting.append(job)
         else:
             standing.ended.append((job, scored(found, job.data, store)))
@@ -82,13 +82,6 @@ def _at_start(plan: Plan, store: Store, *, fresh: bool) -> Standing:
                          models.index(job.model.name), job.data, job.split)
     )  # fmt: skip
     return standing
-
-
-def _is_of(found: Stored, checkpoint_sha256: str | None) -> bool:
-    """Was this answered by these weights, or not at all for want of any?"""
-    if checkpoint_sha256 is None:
-        return False
-    return found.result.checkpoint_sha256 in {checkpoint_sha256, ""}
 
 
 def is_stale(found: Stored) -> bool:
