@@ -123,6 +123,38 @@ class SiteEnergies(Protocol):
         """Return the energy of each atom in eV, shape (n_atoms_total,), frame after frame."""
 
 
+@runtime_checkable
+class SiteFeatures(Protocol):
+    """A model, or a descriptor, that describes each atom's surroundings by invariant numbers."""
+
+    def site_features(self, frames: Sequence[Atoms]) -> Float:
+        """Return the features of each atom, shape (n_atoms_total, n_features), frame after frame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """How unsure a model is of some frames: one standard deviation over what its parameters may be, without noise.
+
+    Attributes:
+        energy_std: shape (n_frames,), of the total energy, eV.
+        forces_std: shape (n_atoms.sum(), 3), of each force component, eV/Å.
+    """
+
+    energy_std: Float
+    forces_std: Float
+
+
+@runtime_checkable
+class Committee(Protocol):
+    """A model with members that may disagree; its ASE calculator answers "energy_std" and "forces_std"."""
+
+    def predict_members(self, frames: Sequence[Atoms]) -> tuple[Predictions, ...]:
+        """Predict all frames by each member."""
+
+    def predict_std(self, frames: Sequence[Atoms]) -> Spread:
+        """Return how far the members, or the posterior they were drawn from, spread."""
+
+
 class Trainer(Protocol):
     """A function that turns data and options into a model on disk."""
 
