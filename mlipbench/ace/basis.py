@@ -1,26 +1,27 @@
 """The basis of the linear ACE: hyperparameters, and the tables of product terms that follow from them.
 
-Every function of an atom's surroundings is a product of at most three features
+Every function of an atom's surroundings is a product of at most four features
 A_znlm = Σ_j R_n(r_ij) Y_lm(r_ij), summed over the neighbours of element z, coupled to an invariant of O(3).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from itertools import combinations_with_replacement
-from math import floor, sqrt
+from math import floor
 
 import numpy as np
 
-from mlipbench.ace.couplings import coupling
+from mlipbench.ace.couplings import invariants
 from mlipbench.core.model import Float, Int
 from mlipbench.errors import BadInput
 
-MAX_ORDER = 3
+MAX_ORDER = 4
+MAX_FUNCTIONS = 100_000
 
 _Channel = tuple[int, int]  # neighbour element, radial number
 _Block = tuple[_Channel, int]  # a channel and its l
@@ -36,12 +37,13 @@ class Basis:
     Attributes:
         numbers: atomic numbers covered, ascending.
         cutoff_A: distance beyond which atoms do not see each other.
-        degrees: largest total degree for ν = 1 (pairs), 2 and 3 features; one to three numbers, and one below 0 leaves
-            its order out.
+        degrees: largest total degree for ν = 1 (pairs), 2, 3 and 4 features; one to four numbers, and one below 0
+            leaves its order out.
         l_max: largest angular number.
         l_weight: degree that one unit of l costs.
-        decay: of the distance transform exp(-decay · r / cutoff_A); larger resolves short distances better.
-        envelope: p of the factor (1 - (r / cutoff_A)²)^p; from 3 on the energy is twice differentiable at the cutoff.
+        decay: of the distance transform exp(-decay · r / cutoff); larger resolves short distances better.
+        envelope: p of the factor (1 - (r / cutoff)²)^p; from 3 on the energy is twice differentiable at the cutoff.
+        pair_cutoffs_A: pairs of atomic numbers, the smaller first, with a shorter cutoff of their own.
 
     Raises:
         BadInput: a value is out of range.
@@ -54,6 +56,7 @@ class Basis:
     l_weight: float = 1.5
     decay: float = 3.0
     envelope: int = 3
+    pair_cutoffs_A: tuple[tuple[int, int, float], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
@@ -67,10 +70,28 @@ class Basis:
             ("l_weight", 0 < self.l_weight < np.inf, "a positive number"),
             ("decay", 0 < self.decay <= 20, "a positive number up to 20"),
             ("envelope", 3 <= self.envelope <= 8, "a whole number from 3 to 8, for smooth forces"),
+            ("pair_cutoffs_A", self._pairs_make_sense(),
+             "distinct pairs of covered atomic numbers, the smaller first, with a distance up to cutoff_A"),
         )  # fmt: skip
         for name, good, allowed in checks:
             if not good:
                 raise BadInput(f"ACE basis: {name} is {getattr(self, name)}; it must be {allowed}")
+
+    def _pairs_make_sense(self) -> bool:
+        pairs = [(a, b) for a, b, _ in self.pair_cutoffs_A]
+        return len(set(pairs)) == len(pairs) and all(
+            a <= b and {a, b} <= set(self.numbers) and 0 < cutoff <= self.cutoff_A
+            for a, b, cutoff in self.pair_cutoffs_A
+        )
+
+    @property
+    def cutoffs_A(self) -> Float:
+        """Cutoff of each pair of elements, in the order of `numbers`: shape (n_elements, n_elements), symmetric."""
+        cutoffs = np.full((len(self.numbers),) * 2, self.cutoff_A)
+        for a, b, cutoff in self.pair_cutoffs_A:
+            i, j = self.numbers.index(a), self.numbers.index(b)
+            cutoffs[i, j] = cutoffs[j, i] = cutoff
+        return cutoffs
 
     def degree(self, n: int, angular: int) -> float:
         """Return the degree of one feature."""
@@ -82,20 +103,20 @@ class Functions:
     """Product terms of a basis; the same for every centre element.
 
     A feature is numbered element · n_features + (position of its l, n, m); the number n_elements · n_features stands
-    for the constant 1 and fills up products of fewer than three.
+    for the constant 1 and fills up products of fewer than four.
 
     Attributes:
         n_features: per neighbour element.
         radial_counts: shape (l_max + 1,), radial functions kept for each l.
         n_functions: per centre element.
-        order_counts: functions of ν = 1, 2 and 3.
+        order_counts: functions of ν = 1, 2, 3 and 4.
         degree: shape (n_functions,), total degree plus 1, for the smoothness prior.
-        term_function: shape (n_terms,), function that a term belongs to.
-        term_features: shape (n_terms, 3).
+        term_function: shape (n_terms,), function that a term belongs to, ascending.
+        term_features: shape (n_terms, 4), ascending in each row.
         term_coefficient: shape (n_terms,).
-        monomials: shape (n_monomials, 3), distinct rows of `term_features`, sorted by ν.
+        monomials: shape (n_monomials, 4), distinct rows of `term_features`, sorted by ν, then by feature.
         term_monomial: shape (n_terms,).
-        monomial_ends: shape (3,), one past the last monomial of ν = 1, 2 and 3.
+        monomial_ends: shape (4,), one past the last monomial of ν = 1, 2, 3 and 4.
     """
 
     n_features: int
@@ -116,14 +137,17 @@ class Functions:
         return sha256(self.term_features.tobytes() + self.term_function.tobytes()).hexdigest()
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def functions(basis: Basis) -> Functions:
     """Return the product terms of a basis.
 
+    Raises:
+        BadInput: there are more than `MAX_FUNCTIONS`.
+
     >>> functions(Basis(numbers=(1,), degrees=(3.0, 2.0), l_max=1)).order_counts
-    (4, 4, 0)
+    (4, 4, 0, 0)
     """
-    products = list(_products(basis))
+    products = _products(basis)
     used: defaultdict[int, int] = defaultdict(int)
     for blocks in products:
         for (_, n), angular in blocks:
@@ -132,76 +156,108 @@ def functions(basis: Basis) -> Functions:
     widths = radial_counts * (2 * np.arange(basis.l_max + 1) + 1)
     first = np.concatenate([[0], np.cumsum(widths)])
     n_features = int(first[-1])
-
-    def feature(block: _Block, m: int) -> int:
-        (element, n), angular = block
-        return int(element * n_features + first[angular] + n * (2 * angular + 1) + m)
-
-    rows: list[tuple[int, tuple[int, ...], float]] = []
     constant = n_features * len(basis.numbers)
-    for number, blocks in enumerate(products):
-        for features, c in _terms(blocks, feature).items():
-            rows.append((number, features + (constant,) * (MAX_ORDER - len(features)), c))
-    term_features = np.array([row[1] for row in rows], dtype=np.int64)
+
+    owner: list[Int] = []
+    features: list[Int] = []
+    coefficients: list[Float] = []
+    degree: list[float] = []
+    orders: list[int] = []
+    for blocks in products:
+        starts = [z * n_features + first[angular] + n * (2 * angular + 1) for (z, n), angular in blocks]
+        for ms, c in _terms(tuple(angular for _, angular in blocks), _groups(blocks)):
+            rows = np.full((len(c), MAX_ORDER), constant, dtype=np.int64)
+            rows[:, : len(blocks)] = ms + np.array(starts, dtype=np.int64)
+            features.append(np.sort(rows, axis=1))
+            coefficients.append(c)
+            owner.append(np.full(len(c), len(degree), dtype=np.int64))
+            degree.append(1.0 + sum(basis.degree(n, angular) for (_, n), angular in blocks))
+            orders.append(len(blocks))
+    term_features = np.concatenate(features)
     monomials, term_monomial, ends = _distinct(term_features, constant)
     return Functions(
         n_features=n_features,
         radial_counts=radial_counts,
-        n_functions=len(products),
-        order_counts=tuple(sum(len(blocks) == order for blocks in products) for order in range(1, MAX_ORDER + 1)),
-        degree=np.array([1.0 + sum(basis.degree(n, angular) for (_, n), angular in blocks) for blocks in products]),
-        term_function=np.array([row[0] for row in rows], dtype=np.int64),
+        n_functions=len(degree),
+        order_counts=tuple(orders.count(order) for order in range(1, MAX_ORDER + 1)),
+        degree=np.array(degree),
+        term_function=np.concatenate(owner),
         term_features=term_features,
-        term_coefficient=np.array([row[2] for row in rows]),
+        term_coefficient=np.concatenate(coefficients),
         monomials=monomials,
         term_monomial=term_monomial,
         monomial_ends=ends,
     )
 
 
-def _products(basis: Basis) -> Iterator[tuple[_Block, ...]]:
-    """Yield the channels and angular numbers of every function, pairs first."""
-    limits = [*basis.degrees, *[-1.0] * (MAX_ORDER - len(basis.degrees))]
-    channels = [(z, n) for z in range(len(basis.numbers)) for n in range(floor(max(limits)) + 1)]
-    for channel in channels:
-        if channel[1] <= limits[0]:
-            yield ((channel, 0),)
-    for angular in range(basis.l_max + 1):
-        for pair in combinations_with_replacement(channels, 2):
-            if sum(basis.degree(n, angular) for _, n in pair) <= limits[1]:
-                yield tuple((channel, angular) for channel in pair)
-    for ls in combinations_with_replacement(range(basis.l_max + 1), 3):
-        if sum(ls) % 2 == 0 and ls[2] <= ls[0] + ls[1]:
-            yield from _triples(basis, channels, ls, limits[2])
+def _products(basis: Basis) -> list[tuple[_Block, ...]]:
+    """Return the channels and angular numbers of every product that couples.
 
+    Those of the same elements stand together, so that what depends on one element lies in few pieces.
 
-def _triples(basis: Basis, channels: list[_Channel], ls: tuple[int, ...], limit: float) -> Iterator[tuple[_Block, ...]]:
-    """Yield every triple of channels for one ascending triple of angular numbers, once up to the order of equal l."""
-    l1, l2, l3 = ls
-    for a in channels:
-        left = limit - basis.degree(a[1], l1)
-        for b in channels:
-            rest = left - basis.degree(b[1], l2)
-            if rest < 0 or (l1 == l2 and b < a):
+    Raises:
+        BadInput: there are more than `MAX_FUNCTIONS`.
+    """
+    found: list[tuple[_Block, ...]] = []
+    for order, limit in enumerate(basis.degrees, start=1):
+        channels = [(z, n) for z in range(len(basis.numbers)) for n in range(floor(max(limit, -1.0)) + 1)]
+        for ls in combinations_with_replacement(range(basis.l_max + 1), order):
+            if not invariants(ls, tuple(range(order))):
                 continue
-            for c in channels:
-                if basis.degree(c[1], l3) <= rest and not (l2 == l3 and c < b):
-                    yield ((a, l1), (b, l2), (c, l3))
+            for chosen in _channels(basis, channels, ls, limit):
+                found.append(tuple(zip(chosen, ls, strict=True)))
+                if len(found) > MAX_FUNCTIONS:
+                    raise BadInput(
+                        f"ACE basis: degrees {basis.degrees} give more than {MAX_FUNCTIONS} functions for "
+                        f"{len(basis.numbers)} elements; lower them"
+                    )
+    return sorted(found, key=lambda blocks: sorted({z for (z, _), _ in blocks}))
 
 
-def _terms(blocks: tuple[_Block, ...], feature: Callable[[_Block, int], int]) -> dict[tuple[int, ...], float]:
-    """Return the features and the coefficient of every distinct term of one function."""
-    terms: defaultdict[tuple[int, ...], float] = defaultdict(float)
-    if len(blocks) == 1:
-        return {(feature(blocks[0], 0),): 1.0}
-    if len(blocks) == 2:
-        width = 2 * blocks[0][1] + 1
-        return {tuple(feature(block, m) for block in blocks): 1 / sqrt(width) for m in range(width)}
-    weights = coupling(*(angular for _, angular in blocks))
-    for m in np.argwhere(weights != 0).tolist():
-        key = tuple(sorted(feature(block, k) for block, k in zip(blocks, m, strict=True)))
-        terms[key] += float(weights[tuple(m)])
-    return {key: c for key, c in terms.items() if abs(c) > 1e-12}
+def _channels(
+    basis: Basis, channels: list[_Channel], ls: tuple[int, ...], left: float, before: tuple[_Channel, ...] = ()
+) -> Iterator[tuple[_Channel, ...]]:
+    """Yield channels for ascending angular numbers within a degree, once up to the order of equal l."""
+    place = len(before)
+    if place == len(ls):
+        yield before
+        return
+    later = sum(basis.degree(0, angular) for angular in ls[place + 1 :])
+    for channel in channels:
+        rest = left - basis.degree(channel[1], ls[place])
+        if rest >= later and not (place and ls[place] == ls[place - 1] and channel < before[-1]):
+            yield from _channels(basis, channels, ls, rest, (*before, channel))
+
+
+def _groups(blocks: tuple[_Block, ...]) -> tuple[int, ...]:
+    """Return a number for each factor, equal for equal ones."""
+    return tuple(blocks.index(block) for block in blocks)
+
+
+@lru_cache(maxsize=4096)
+def _terms(ls: tuple[int, ...], groups: tuple[int, ...]) -> tuple[tuple[Int, Float], ...]:
+    """Return, for each independent invariant, the m (from 0) of each factor and the coefficient of its distinct terms.
+
+    Products of equal factors are summed up to their order.
+    """
+    found = []
+    for tensor in invariants(ls, groups):
+        terms: defaultdict[tuple[int, ...], float] = defaultdict(float)
+        for m in np.argwhere(tensor != 0).tolist():
+            terms[_ordered(m, groups)] += float(tensor[tuple(m)])
+        kept = {key: c for key, c in sorted(terms.items()) if abs(c) > 1e-12}
+        found.append((np.array(list(kept), dtype=np.int64).reshape(-1, len(ls)), np.array(list(kept.values()))))
+    return tuple(found)
+
+
+def _ordered(m: list[int], groups: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the m with those of equal factors in ascending order."""
+    result = list(m)
+    for group in set(groups):
+        places = [k for k, one in enumerate(groups) if one == group]
+        for k, value in zip(places, sorted(m[k] for k in places), strict=True):
+            result[k] = value
+    return tuple(result)
 
 
 def _distinct(term_features: Int, constant: int) -> tuple[Int, Int, Int]:

@@ -1,4 +1,4 @@
-"""Real solid harmonics as monomial tables, and the real Wigner 3j couplings that go with them; numpy only.
+"""Real solid harmonics as monomial tables, and what couples them to invariants; numpy only.
 
 Conventions: the polar axis is z, m runs from -l to l (sine, then cosine: l = 1 is y, z, x), there is no Condon-Shortley
 phase, and the harmonics are orthonormal on the sphere.
@@ -10,6 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import permutations
 from math import comb, factorial, perm, pi, sqrt
 
 import numpy as np
@@ -62,25 +63,87 @@ def wigner_3j(l1: int, l2: int, l3: int, m1: int, m2: int, m3: int) -> float:
 
 @lru_cache(maxsize=256)
 def coupling(l1: int, l2: int, l3: int) -> Float:
-    """Return W of shape (2 l1 + 1, 2 l2 + 1, 2 l3 + 1) for which Σ W_abc Y_a Y_b Y_c is invariant under O(3).
+    """Return W of shape (2 l1 + 1, 2 l2 + 1, 2 l3 + 1) for which Σ W_abc Y_a Y_b Y_c keeps under rotations.
 
-    Zero unless l1 + l2 + l3 is even and the triangle closes; otherwise normalised to Σ W² = 1.
+    Normalised to Σ W² = 1; zero where the triangle does not close. Under inversion the sum turns into
+    (-1)^(l1 + l2 + l3) times itself.
 
     >>> coupling(1, 1, 0)[:, :, 0].round(3).diagonal().tolist()
     [-0.577, -0.577, -0.577]
     """
-    shape = (2 * l1 + 1, 2 * l2 + 1, 2 * l3 + 1)
-    if (l1 + l2 + l3) % 2:
-        return np.zeros(shape)
-    symbol = np.zeros(shape, dtype=np.complex128)
+    symbol = np.zeros((2 * l1 + 1, 2 * l2 + 1, 2 * l3 + 1), dtype=np.complex128)
     for m1 in range(-l1, l1 + 1):
         for m2 in range(-l2, l2 + 1):
             if abs(m1 + m2) <= l3:
                 symbol[m1 + l1, m2 + l2, l3 - m1 - m2] = wigner_3j(l1, l2, l3, m1, m2, -m1 - m2)
     turned = np.einsum("abc,ia,jb,kc->ijk", symbol, *(_complex_to_real(degree).conj() for degree in (l1, l2, l3)))
-    real: Float = np.ascontiguousarray(turned.real)
+    # In real harmonics the coupling is real for even l1 + l2 + l3, and imaginary for odd.
+    real: Float = np.ascontiguousarray(turned.imag if (l1 + l2 + l3) % 2 else turned.real)
     real[np.abs(real) < 1e-14] = 0.0
     return real
+
+
+@lru_cache(maxsize=1024)
+def invariants(ls: tuple[int, ...], groups: tuple[int, ...]) -> tuple[Float, ...]:
+    """Return all independent W for which Σ W_ab… Y_a(1) Y_b(2) … is invariant under rotations and reflections.
+
+    Factors with equal group numbers are the same quantity, so that only the part of W that is symmetric in them counts;
+    what is then linearly dependent is left out.
+
+    Args:
+        ls: angular numbers of one to four factors.
+        groups: a number for each factor.
+
+    Returns:
+        Tensors of shape (2 l1 + 1, …), orthonormal: Σ W W' is 1 or 0. Empty when Σ l is odd, or nothing couples.
+
+    Source: Dusson et al., J. Comput. Phys. 454, 110946 (2022), section 3, on symmetric invariants and their rank.
+
+    >>> len(invariants((1, 1, 1, 1), (0, 1, 2, 3))), len(invariants((1, 1, 1, 1), (0, 0, 0, 0)))
+    (3, 1)
+    """
+    if sum(ls) % 2:
+        return ()
+    tensors = [_symmetric(tensor, ls, groups) for tensor in _coupled(ls)]
+    found: list[Float] = []
+    for tensor in tensors:
+        left = tensor.copy()
+        for _ in range(2):  # twice is enough for orthogonality to round-off
+            for one in found:
+                left -= np.vdot(one, left) * one
+        norm = float(np.linalg.norm(left))
+        if norm > 1e-8:
+            left /= norm
+            left[np.abs(left) < 1e-13] = 0.0
+            found.append(left)
+    return tuple(found)
+
+
+def _coupled(ls: tuple[int, ...]) -> list[Float]:
+    """Return all couplings to zero of one to four factors, each normalised."""
+    if len(ls) == 1:
+        return [np.ones(1)] if ls == (0,) else []
+    if len(ls) == 2:
+        return [np.eye(2 * ls[0] + 1) / sqrt(2 * ls[0] + 1)] if ls[0] == ls[1] else []
+    if len(ls) == 3:
+        return [coupling(*ls)] if abs(ls[0] - ls[1]) <= ls[2] <= ls[0] + ls[1] else []
+    l1, l2, l3, l4 = ls
+    middle = range(max(abs(l1 - l2), abs(l3 - l4)), min(l1 + l2, l3 + l4) + 1)
+    return [
+        np.einsum("abm,cdm->abcd", coupling(l1, l2, total), coupling(l3, l4, total)) * sqrt(2 * total + 1)
+        for total in middle
+    ]
+
+
+def _symmetric(tensor: Float, ls: tuple[int, ...], groups: tuple[int, ...]) -> Float:
+    """Return the mean over all exchanges of factors that are the same."""
+    orders = [
+        order
+        for order in permutations(range(len(ls)))
+        if all(groups[order[k]] == groups[k] and ls[order[k]] == ls[k] for k in range(len(ls)))
+    ]
+    mean: Float = sum((tensor.transpose(order) for order in orders), np.zeros_like(tensor)) / len(orders)
+    return mean
 
 
 def _complex_to_real(degree: int) -> NDArray[np.complex128]:

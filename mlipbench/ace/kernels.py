@@ -1,18 +1,19 @@
 """The compiled loops of the linear ACE: energies, forces and virials, and the rows of the design matrix.
 
-One centre at a time, so that its features and their gradients stay in the cache. Both kernels take derivatives by the
-adjoint: first dE/dA (or the sparse dB/dA) of one centre, then its product with the gradients dA/dr of each pair.
+One centre at a time, so that its features stay in the cache, with the neighbours sorted by element and stored beside
+each other, so that the processor takes several at once. Derivatives come by the adjoint: first dE/dA (or the sparse
+dB/dA) of one centre, then its product with what each pair adds to A.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numba
 import numpy as np
 
-from mlipbench.ace.tables import Folded, Pairs, Products, Wall
+from mlipbench.ace.tables import TILE, Pairs, Products, Tree, Wall
 from mlipbench.core.model import Float, Int
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -22,8 +23,35 @@ _FAST = {"reassoc", "contract", "arcp", "nsz"}
 
 
 def _compiled(function: _Function) -> _Function:
-    compiled: _Function = numba.njit(cache=True, fastmath=_FAST, error_model="numpy")(function)
+    compiled: _Function = numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")(function)
     return compiled
+
+
+class _Shell(NamedTuple):
+    """The neighbours of one centre, sorted by element, and what their features are made of.
+
+    Attributes:
+        who: shape (most,), number of the neighbour.
+        pair: shape (most,), which pair of the list it is.
+        first: shape (n_elements + 1,), first neighbour of each element; the last is the number of neighbours.
+        unit: shape (3, most), direction.
+        distance: shape (most,), Å.
+        radial, slope: shape (n_radial, most), R_n and dR_n/dr.
+        harmonics: shape (n_harmonics, most), Y_lm.
+        powers: shape (3, l_max + 1, most), scratch.
+        scratch: shape (2, most).
+    """
+
+    who: Int
+    pair: Int
+    first: Int
+    unit: Float
+    distance: Float
+    radial: Float
+    slope: Float
+    harmonics: Float
+    powers: Float
+    scratch: Float
 
 
 @_compiled
@@ -48,101 +76,227 @@ def repulsion(distance: float, charge_1: float, charge_2: float, reach: float) -
 
 
 @_compiled
-def _radial(pairs: Pairs, distance: float, values: Float, slopes: Float) -> None:
+def pair_vectors(positions: Float, cell: Float, start: Int, index: Int, shift: Float, vectors: Float) -> None:
+    """Fill the vector of each pair, shape (n_pairs, 3), from positions and lattice vectors added to the neighbour."""
+    for i in range(len(start) - 1):
+        for p in range(start[i], start[i + 1]):
+            for axis in range(3):
+                vectors[p, axis] = (
+                    positions[index[p], axis]
+                    - positions[i, axis]
+                    + (shift[p, 0] * cell[0, axis] + shift[p, 1] * cell[1, axis] + shift[p, 2] * cell[2, axis])
+                )
+
+
+@_compiled
+def _room(pairs: Pairs, start: Int) -> _Shell:
+    """Return arrays for the largest number of neighbours."""
+    most = 1
+    for i in range(len(start) - 1):
+        most = max(most, start[i + 1] - start[i])
+    n_l = len(pairs.radial_counts)
+    n_radial = pairs.radial_counts.max()
+    return _Shell(
+        np.zeros(most, np.int64),
+        np.zeros(most, np.int64),
+        np.zeros(len(pairs.cutoffs) + 1, np.int64),
+        np.zeros((3, most)),
+        np.zeros(most),
+        np.zeros((n_radial, most)),
+        np.zeros((n_radial, most)),
+        np.zeros((n_l * n_l, most)),
+        np.zeros((3, n_l, most)),
+        np.zeros((2, most)),
+    )
+
+
+@_compiled
+def _gather(pairs: Pairs, shell: _Shell, centre: int, start: Int, index: Int, vectors: Float, species: Int) -> int:
+    """Fill the shell of one centre and return its number of neighbours; pairs beyond their cutoff are left out."""
+    own = pairs.cutoffs[species[centre]]
+    first = shell.first
+    first[:] = 0
+    for p in range(start[centre], start[centre + 1]):
+        z = species[index[p]]
+        x, y, t = vectors[p, 0], vectors[p, 1], vectors[p, 2]
+        if x * x + y * y + t * t < own[z] * own[z]:
+            first[z + 1] += 1
+    for z in range(len(own)):
+        first[z + 1] += first[z]
+    for p in range(start[centre], start[centre + 1]):
+        z = species[index[p]]
+        x, y, t = vectors[p, 0], vectors[p, 1], vectors[p, 2]
+        square = x * x + y * y + t * t
+        if square < own[z] * own[z]:
+            q = first[z]
+            first[z] += 1
+            distance = np.sqrt(square)
+            shell.who[q] = index[p]
+            shell.pair[q] = p
+            shell.distance[q] = distance
+            shell.unit[0, q] = x / distance
+            shell.unit[1, q] = y / distance
+            shell.unit[2, q] = t / distance
+    for z in range(len(own), 0, -1):  # each start has moved to the next one's place
+        first[z] = first[z - 1]
+    first[0] = 0
+    n: int = first[len(own)]
+    for z in range(len(own)):
+        _radial(pairs, own[z], shell, first[z], first[z + 1])
+    _harmonics(pairs, shell, n)
+    return n
+
+
+@_compiled
+def _radial(pairs: Pairs, cutoff: float, shell: _Shell, begin: int, end: int) -> None:
     """Fill R_n(r) and dR_n/dr: Chebyshev polynomials in the transformed distance, times the envelope."""
-    end = np.exp(-pairs.decay)
-    t = np.exp(-pairs.decay * distance / pairs.cutoff)
-    x = 1.0 - 2.0 * (t - end) / (1.0 - end)
-    dx = 2.0 * pairs.decay / pairs.cutoff * t / (1.0 - end)
-    u = max(0.0, 1.0 - (distance / pairs.cutoff) ** 2)  # a list with a skin holds pairs beyond the cutoff
-    lower = u ** (pairs.envelope - 1)
-    f = lower * u
-    df = -2.0 * pairs.envelope * lower * distance / pairs.cutoff**2
-    now, after = 1.0, x
-    dnow, dafter = 0.0, 1.0
-    for n in range(len(values)):
-        values[n] = now * f
-        slopes[n] = dnow * dx * f + now * df
-        now, after, dnow, dafter = after, 2.0 * x * after - now, dafter, 2.0 * after + 2.0 * x * dafter - dnow
+    if begin == end:
+        return
+    last = np.exp(-pairs.decay)
+    x, dx = shell.scratch[0], shell.scratch[1]
+    f, df = shell.radial, shell.slope
+    for q in range(begin, end):
+        t = np.exp(-pairs.decay * shell.distance[q] / cutoff)
+        x[q] = 1.0 - 2.0 * (t - last) / (1.0 - last)
+        dx[q] = 2.0 * pairs.decay / cutoff * t / (1.0 - last)
+        u = 1.0 - (shell.distance[q] / cutoff) ** 2
+        lower = u ** (pairs.envelope - 1)
+        f[0, q] = lower * u
+        df[0, q] = -2.0 * pairs.envelope * lower * shell.distance[q] / cutoff**2
+    if len(f) > 1:
+        for q in range(begin, end):
+            f[1, q] = x[q] * f[0, q]
+            df[1, q] = dx[q] * f[0, q] + x[q] * df[0, q]
+    for n in range(2, len(f)):
+        for q in range(begin, end):
+            f[n, q] = 2.0 * x[q] * f[n - 1, q] - f[n - 2, q]
+            df[n, q] = 2.0 * (dx[q] * f[n - 1, q] + x[q] * df[n - 1, q]) - df[n - 2, q]
 
 
 @_compiled
-def _harmonics(pairs: Pairs, vector: Float, powers: Float, values: Float, gradients: Float) -> None:
-    """Fill the solid harmonics and their gradients at one vector; `powers` is scratch of shape (3, l_max + 1)."""
+def _harmonics(pairs: Pairs, shell: _Shell, n: int) -> None:
+    """Fill the harmonics of the first n directions."""
+    powers, values = shell.powers, shell.harmonics
     for axis in range(3):
-        powers[axis, 0] = 1.0
+        for q in range(n):
+            powers[axis, 0, q] = 1.0
         for k in range(1, powers.shape[1]):
-            powers[axis, k] = powers[axis, k - 1] * vector[axis]
-    values[:] = 0.0
-    gradients[:] = 0.0
+            for q in range(n):
+                powers[axis, k, q] = powers[axis, k - 1, q] * shell.unit[axis, q]
+    values[:, :n] = 0.0
     for k in range(len(pairs.coefficients)):
-        p = pairs.powers[k]
-        values[p[0]] += pairs.coefficients[k] * powers[0, p[1]] * powers[1, p[2]] * powers[2, p[3]]
-    for k in range(len(pairs.gradient_coefficients)):
-        g = pairs.gradient[k]
-        gradients[g[0], g[1]] += pairs.gradient_coefficients[k] * values[g[2]]
+        p, c = pairs.powers[k], pairs.coefficients[k]
+        row, x, y, z = values[p[0]], powers[0, p[1]], powers[1, p[2]], powers[2, p[3]]
+        for q in range(n):
+            row[q] += c * x[q] * y[q] * z[q]
 
 
 @_compiled
-def _features(
-    pairs: Pairs,
-    vector: Float,
-    distance: float,
-    radial: Float,
-    slopes: Float,
-    powers: Float,
-    harmonics: Float,
-    gradients: Float,
-    features: Float,
-    derivative: Float,
-) -> None:
-    """Add one pair's features to A, shape (n_features,), and fill their gradient, shape (3, n_features)."""
-    _radial(pairs, distance, radial, slopes)
-    _harmonics(pairs, vector, powers, harmonics, gradients)
-    o = 0
-    power = 1.0
-    for angular in range(len(pairs.radial_counts)):
-        for n in range(pairs.radial_counts[angular]):
-            q = radial[n] / power
-            dq = (slopes[n] / power - angular * q / distance) / distance
+def _sum_features(pairs: Pairs, shell: _Shell, a: Float) -> None:
+    """Fill A of one centre, shape (n_elements · n_features + 1,), in the order of the loops; the last is 1."""
+    a[:] = 0.0
+    a[-1] = 1.0
+    for z in range(len(pairs.cutoffs)):
+        begin, end = shell.first[z], shell.first[z + 1]
+        if begin == end:
+            continue
+        o = z * pairs.n_features
+        for angular in range(len(pairs.radial_counts)):
             for k in range(angular * angular, (angular + 1) * (angular + 1)):
-                features[o] += q * harmonics[k]
-                w = dq * harmonics[k]
-                for axis in range(3):
-                    derivative[axis, o] = w * vector[axis] + q * gradients[k, axis]
-                o += 1
-        power *= distance
+                y = shell.harmonics[k, begin:end]
+                for n in range(pairs.radial_counts[angular]):
+                    f = shell.radial[n, begin:end]
+                    total = 0.0
+                    for q in range(end - begin):
+                        total += f[q] * y[q]
+                    a[o] = total
+                    o += 1
 
 
 @_compiled
-def _adjoint(folded: Folded, element: int, a: Float, g: Float) -> float:
-    """Return Σ weight · monomial of one centre and add its derivative with respect to the features to `g`."""
-    weights = folded.weights[element]
-    index = folded.monomials
+def _polynomial(tree: Tree, element: int, a: Float, g: Float) -> float:
+    """Return Σ weight · monomial of one centre and fill its derivative with respect to A in `g`."""
+    g[:] = 0.0
+    w1, w2, w3, w4 = tree.weight_1[element], tree.weight_2[element], tree.weight_3[element], tree.weight_4[element]
     energy = 0.0
-    for k in range(folded.ends[0]):
-        energy += weights[k] * a[index[k, 0]]
-        g[index[k, 0]] += weights[k]
-    for k in range(folded.ends[0], folded.ends[1]):
-        i, j, w = index[k, 0], index[k, 1], weights[k]
-        energy += w * a[i] * a[j]
-        g[i] += w * a[j]
-        g[j] += w * a[i]
-    for k in range(folded.ends[1], folded.ends[2]):
-        i, j, m = index[k, 0], index[k, 1], index[k, 2]
-        first = weights[k] * a[i]
-        product = a[j] * a[m]
-        energy += first * product
-        g[i] += weights[k] * product
-        g[j] += first * a[m]
-        g[m] += first * a[j]
+    for one in range(len(tree.feature_1)):
+        i = tree.feature_1[one]
+        t1 = w1[one]
+        for two in range(tree.start_2[one], tree.start_2[one + 1]):
+            j = tree.feature_2[two]
+            product = a[i] * a[j]
+            t2 = w2[two]
+            if tree.depth < 4:
+                for three in range(tree.start_3[two], tree.start_3[two + 1]):
+                    k = tree.feature_3[three]
+                    t2 += w3[three] * a[k]
+                    g[k] += w3[three] * product
+            else:
+                for three in range(tree.start_3[two], tree.start_3[two + 1]):
+                    k = tree.feature_3[three]
+                    triple = product * a[k]
+                    t3 = w3[three]
+                    for four in range(tree.start_4[three], tree.start_4[three + 1]):
+                        m = tree.feature_4[four]
+                        t3 += w4[four] * a[m]
+                        g[m] += w4[four] * triple
+                    t2 += t3 * a[k]
+                    g[k] += t3 * product
+            t1 += t2 * a[j]
+            g[j] += t2 * a[i]
+        energy += t1 * a[i]
+        g[i] += t1
     return energy
+
+
+@_compiled
+def _unsum(pairs: Pairs, shell: _Shell, g: Float, along: Float, across: Float) -> None:
+    """Fill dE/dr at fixed direction, shape (most,), and dE/dY, shape (n_harmonics, most), from dE/dA."""
+    along[: shell.first[-1]] = 0.0
+    for z in range(len(pairs.cutoffs)):
+        begin, end = shell.first[z], shell.first[z + 1]
+        if begin == end:
+            continue
+        o = z * pairs.n_features
+        d = along[begin:end]
+        for angular in range(len(pairs.radial_counts)):
+            for k in range(angular * angular, (angular + 1) * (angular + 1)):
+                y, h = shell.harmonics[k, begin:end], across[k, begin:end]
+                h[:] = 0.0
+                for m in range(pairs.radial_counts[angular]):
+                    v = g[o]
+                    f, df = shell.radial[m, begin:end], shell.slope[m, begin:end]
+                    for q in range(end - begin):
+                        h[q] += v * f[q]
+                        d[q] += v * df[q] * y[q]
+                    o += 1
+
+
+@_compiled
+def _pull(pairs: Pairs, shell: _Shell, along: Float, across: Float, pull: Float) -> None:
+    """Fill dE/dr of each neighbour, shape (3, most).
+
+    The gradient of Y over directions is that of the solid harmonic less its part along r, over r.
+    """
+    n = shell.first[-1]
+    pull[:, :n] = 0.0
+    for k in range(len(pairs.gradient_coefficients)):
+        t, c = pairs.gradient[k], pairs.gradient_coefficients[k]
+        row, h, y = pull[t[1]], across[t[0]], shell.harmonics[t[2]]
+        for q in range(n):
+            row[q] += c * h[q] * y[q]
+    x, y, z = shell.unit[0], shell.unit[1], shell.unit[2]
+    for q in range(n):
+        f = along[q] - (x[q] * pull[0, q] + y[q] * pull[1, q] + z[q] * pull[2, q]) / shell.distance[q]
+        pull[0, q] = f * x[q] + pull[0, q] / shell.distance[q]
+        pull[1, q] = f * y[q] + pull[1, q] / shell.distance[q]
+        pull[2, q] = f * z[q] + pull[2, q] / shell.distance[q]
 
 
 @_compiled
 def infer(
     pairs: Pairs,
-    folded: Folded,
+    tree: Tree,
     wall: Wall,
     e0: Float,
     start: Int,
@@ -154,46 +308,31 @@ def infer(
     virial: Float,
 ) -> None:
     """Fill site energies (n_atoms,), and add to forces (n_atoms, 3) and to dE/dstrain (3, 3); all start at zero."""
-    n_features = pairs.n_features
-    most = 0
+    shell = _room(pairs, start)
+    most = len(shell.distance)
+    along, pull, across = np.zeros(most), np.zeros((3, most)), np.zeros((len(shell.harmonics), most))
+    a, g = np.zeros(len(e0) * pairs.n_features + 1), np.zeros(len(e0) * pairs.n_features + 1)
     for i in range(len(species)):
-        most = max(most, start[i + 1] - start[i])
-    radial, slopes = np.zeros(pairs.radial_counts.max()), np.zeros(pairs.radial_counts.max())
-    powers = np.zeros((3, len(pairs.radial_counts)))
-    harmonics = np.zeros(len(pairs.radial_counts) ** 2)
-    gradients = np.zeros((len(harmonics), 3))
-    derivative = np.zeros((most, 3, n_features))
-    a, g = np.zeros(len(e0) * n_features + 1), np.zeros(len(e0) * n_features + 1)
-    for i in range(len(species)):
-        a[:] = 0.0
-        g[:] = 0.0
-        for p in range(start[i], start[i + 1]):
-            vector = vectors[p]
-            distance = np.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)
-            first = species[index[p]] * n_features
-            part = a[first : first + n_features]
-            _features(
-                pairs, vector, distance, radial, slopes, powers, harmonics, gradients, part, derivative[p - start[i]]
-            )
-        site_energy[i] = e0[species[i]] + _adjoint(folded, species[i], a, g)
-        for p in range(start[i], start[i + 1]):
-            j = index[p]
-            vector = vectors[p]
-            distance = np.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)
-            energy, slope = repulsion(
-                distance, wall.charges[species[i]], wall.charges[species[j]], wall.reach_A[species[i], species[j]]
-            )
-            site_energy[i] += 0.5 * energy
-            first = species[j] * n_features
+        z = species[i]
+        n = _gather(pairs, shell, i, start, index, vectors, species)
+        _sum_features(pairs, shell, a)
+        site_energy[i] = e0[z] + _polynomial(tree, z, a, g)
+        _unsum(pairs, shell, g, along, across)
+        _pull(pairs, shell, along, across, pull)
+        for q in range(n):
+            j = shell.who[q]
+            reach = wall.reach_A[z, species[j]]
+            if shell.distance[q] < reach:
+                energy, slope = repulsion(shell.distance[q], wall.charges[z], wall.charges[species[j]], reach)
+                site_energy[i] += 0.5 * energy
+                for axis in range(3):
+                    pull[axis, q] += 0.5 * slope * shell.unit[axis, q]
             for axis in range(3):
-                f = 0.5 * slope * vector[axis] / distance
-                row = derivative[p - start[i], axis]
-                for o in range(n_features):
-                    f += g[first + o] * row[o]
+                f = pull[axis, q]
                 forces[j, axis] -= f
                 forces[i, axis] += f
                 for other in range(3):
-                    virial[axis, other] += f * vector[other]
+                    virial[axis, other] += f * shell.unit[other, q] * shell.distance[q]
 
 
 @_compiled
@@ -211,93 +350,151 @@ def design(
     """Add the rows of one frame: what the energy, the forces and dE/dstrain are per unit of each coefficient.
 
     Columns run over functions within centre elements. `energy` has shape (n_columns,), `forces` (3 n_atoms, n_columns),
-    `virial` (6, n_columns) in Voigt order xx, yy, zz, yz, xz, xy; all start at zero.
+    `virial` (6, n_columns) in Voigt order xx, yy, zz, yz, xz, xy, or (0, n_columns) to leave it out; all start at zero.
     """
-    n_features, n_functions = pairs.n_features, products.n_functions
-    n_elements = len(products.element_start) - 1
-    most = 0
+    n_elements, n_functions = products.entry_start.shape[0], products.entry_start.shape[1] - 1
+    shell = _room(pairs, start)
+    most = len(shell.distance)
+    slopes = np.zeros((pairs.n_features, 3 * most))
+    turned = np.zeros((len(shell.harmonics), 3, most))
+    a = np.zeros(n_elements * pairs.n_features + 1)
+    entries = np.zeros(len(products.entry_feature) + 1)
+    block, column = np.zeros((TILE, 3 * most)), np.zeros(TILE)
     for i in range(len(species)):
-        most = max(most, start[i + 1] - start[i])
-    radial, slopes = np.zeros(pairs.radial_counts.max()), np.zeros(pairs.radial_counts.max())
-    powers = np.zeros((3, len(pairs.radial_counts)))
-    harmonics = np.zeros(len(pairs.radial_counts) ** 2)
-    gradients = np.zeros((len(harmonics), 3))
-    one = np.zeros((3, n_features))
-    derivative = np.zeros((n_elements, n_features, 3 * most))
-    seen = np.zeros(n_elements, np.int64)
-    who = np.zeros((n_elements, most), np.int64)
-    a = np.zeros(n_elements * n_features + 1)
-    entries = np.zeros(len(products.entry_function) + 1)
-    block = np.zeros((n_functions, 3 * most))
-    for i in range(len(species)):
-        a[:] = 0.0
-        a[-1] = 1.0
-        seen[:] = 0
-        for p in range(start[i], start[i + 1]):
-            vector = vectors[p]
-            distance = np.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)
-            z = species[index[p]]
-            part = a[z * n_features : (z + 1) * n_features]
-            _features(pairs, vector, distance, radial, slopes, powers, harmonics, gradients, part, one)
-            q = seen[z]
-            who[z, q] = p
-            seen[z] += 1
-            for o in range(n_features):
-                for axis in range(3):
-                    derivative[z, o, 3 * q + axis] = one[axis, o]
+        _gather(pairs, shell, i, start, index, vectors, species)
+        _sum_features(pairs, shell, a)
+        _feature_slopes(pairs, shell, turned, slopes)
         first = species[i] * n_functions
         _entries(products, a, entries, energy[first : first + n_functions])
-        for z in range(n_elements):
-            if seen[z]:
-                _multiply(products, z, 3 * seen[z], entries, derivative[z], block)
-                _scatter(i, who[z, : seen[z]], first, block, index, vectors, forces, virial)
+        for t in range(len(products.tiles)):
+            z, low, high = products.tiles[t]
+            if shell.first[z] < shell.first[z + 1]:
+                _multiply(products, z, low, high, 3 * shell.first[z], 3 * shell.first[z + 1], entries, slopes, block)
+                _scatter(i, z, shell, vectors, first + low, high - low, block, column, forces, virial)
+
+
+@_compiled
+def _turn(pairs: Pairs, shell: _Shell, turned: Float) -> None:
+    """Fill the gradient of the harmonics over directions, over r; shape (n_harmonics, 3, most)."""
+    n = shell.first[-1]
+    turned[:, :, :n] = 0.0
+    for k in range(len(pairs.gradient_coefficients)):
+        t, c = pairs.gradient[k], pairs.gradient_coefficients[k]
+        row, y = turned[t[0], t[1]], shell.harmonics[t[2]]
+        for q in range(n):
+            row[q] += c * y[q]
+    for angular in range(len(pairs.radial_counts)):
+        for k in range(angular * angular, (angular + 1) * (angular + 1)):
+            for axis in range(3):
+                row, y, u = turned[k, axis], shell.harmonics[k], shell.unit[axis]
+                for q in range(n):
+                    row[q] = (row[q] - angular * y[q] * u[q]) / shell.distance[q]
+
+
+@_compiled
+def _feature_slopes(pairs: Pairs, shell: _Shell, turned: Float, slopes: Float) -> None:
+    """Fill dA/dr: row = feature of an element, columns = axis, then neighbour, within each neighbour element."""
+    _turn(pairs, shell, turned)
+    for z in range(len(pairs.cutoffs)):
+        begin, end = shell.first[z], shell.first[z + 1]
+        o = 0
+        for angular in range(len(pairs.radial_counts)):
+            for k in range(angular * angular, (angular + 1) * (angular + 1)):
+                y = shell.harmonics[k, begin:end]
+                for n in range(pairs.radial_counts[angular]):
+                    f, df = shell.radial[n, begin:end], shell.slope[n, begin:end]
+                    for axis in range(3):
+                        u, t = shell.unit[axis, begin:end], turned[k, axis, begin:end]
+                        at = 3 * begin + axis * (end - begin)
+                        row = slopes[o, at : at + end - begin]
+                        for q in range(end - begin):
+                            row[q] = df[q] * u[q] * y[q] + f[q] * t[q]
+                    o += 1
 
 
 @_compiled
 def _entries(products: Products, a: Float, entries: Float, energy: Float) -> None:
-    """Add one centre's functions to `energy` and fill the nonzero dB/dA; the last entry takes what is dropped."""
+    """Add one centre's functions to `energy` and fill the nonzero dB/dA."""
     entries[:] = 0.0
-    for k in range(len(products.coefficient)):
-        f = products.features[k]
-        e = products.entry[k]
-        w, x, y, z = products.coefficient[k], a[f[0]], a[f[1]], a[f[2]]
+    features, entry = products.features, products.entry
+    for k in range(products.ends[0]):
+        w = products.coefficient[k]
+        energy[products.function[k]] += w * a[features[k, 0]]
+        entries[entry[k, 0]] += w
+    for k in range(products.ends[0], products.ends[1]):
+        w, x, y = products.coefficient[k], a[features[k, 0]], a[features[k, 1]]
+        energy[products.function[k]] += w * x * y
+        entries[entry[k, 0]] += w * y
+        entries[entry[k, 1]] += w * x
+    for k in range(products.ends[1], products.ends[2]):
+        w, x, y, z = products.coefficient[k], a[features[k, 0]], a[features[k, 1]], a[features[k, 2]]
         energy[products.function[k]] += w * x * y * z
-        entries[e[0]] += w * y * z
-        entries[e[1]] += w * x * z
-        entries[e[2]] += w * x * y
+        entries[entry[k, 0]] += w * y * z
+        entries[entry[k, 1]] += w * x * z
+        entries[entry[k, 2]] += w * x * y
+    for k in range(products.ends[2], products.ends[3]):
+        w, x, y = products.coefficient[k], a[features[k, 0]], a[features[k, 1]]
+        z, t = a[features[k, 2]], a[features[k, 3]]
+        energy[products.function[k]] += w * x * y * z * t
+        entries[entry[k, 0]] += w * y * z * t
+        entries[entry[k, 1]] += w * x * z * t
+        entries[entry[k, 2]] += w * x * y * t
+        entries[entry[k, 3]] += w * x * y * z
 
 
 @_compiled
-def _multiply(products: Products, element: int, width: int, entries: Float, derivative: Float, block: Float) -> None:
-    """Fill block[function, pair and axis] = Σ dB/dA · dA/dr for the neighbours of one element."""
-    block[:, :width] = 0.0
-    for k in range(products.element_start[element], products.element_start[element + 1]):
-        row = block[products.entry_function[k]]
-        source = derivative[products.entry_feature[k]]
-        v = entries[k]
-        for q in range(width):
-            row[q] += v * source[q]
+def _multiply(
+    products: Products,
+    z: int,
+    low: int,
+    high: int,
+    begin: int,
+    end: int,
+    entries: Float,
+    slopes: Float,
+    block: Float,
+) -> None:
+    """Fill block[function - low, column - begin] = Σ dB/dA · dA/dr for some functions and one neighbour element."""
+    for function in range(low, high):
+        row = block[function - low, : end - begin]
+        k, last = products.entry_start[z, function], products.entry_start[z, function + 1]
+        source, v = slopes[products.entry_feature[k], begin:end], entries[k]
+        for q in range(len(row)):
+            row[q] = v * source[q]
+        for later in range(k + 1, last):
+            source, v = slopes[products.entry_feature[later], begin:end], entries[later]
+            for q in range(len(row)):
+                row[q] += v * source[q]
 
 
 @_compiled
 def _scatter(
-    centre: int, pair: Int, first: int, block: Float, index: Int, vectors: Float, forces: Float, virial: Float
+    centre: int,
+    z: int,
+    shell: _Shell,
+    vectors: Float,
+    left: int,
+    width: int,
+    block: Float,
+    column: Float,
+    forces: Float,
+    virial: Float,
 ) -> None:
-    """Add one centre's block to the rows of both atoms of each pair and to the virial rows."""
-    for q in range(len(pair)):
-        j = index[pair[q]]
-        x, y, z = vectors[pair[q], 0], vectors[pair[q], 1], vectors[pair[q], 2]
-        for axis in range(3):
-            minus, plus = forces[3 * j + axis], forces[3 * centre + axis]
-            for b in range(len(block)):
-                v = block[b, 3 * q + axis]
-                minus[first + b] -= v
-                plus[first + b] += v
-        for b in range(len(block)):
-            fx, fy, fz = block[b, 3 * q], block[b, 3 * q + 1], block[b, 3 * q + 2]
-            virial[0, first + b] += fx * x
-            virial[1, first + b] += fy * y
-            virial[2, first + b] += fz * z
-            virial[3, first + b] += fy * z
-            virial[4, first + b] += fx * z
-            virial[5, first + b] += fx * y
+    """Add some functions of one centre to the rows of both atoms of each pair and to the virial rows."""
+    begin, n = shell.first[z], shell.first[z + 1] - shell.first[z]
+    for axis in range(3):
+        own = forces[3 * centre + axis, left : left + width]
+        for q in range(n):
+            for b in range(width):  # once from a column to a row, as each row below takes it as it lies
+                column[b] = block[b, axis * n + q]
+            other = forces[3 * shell.who[begin + q] + axis, left : left + width]
+            for b in range(width):
+                other[b] -= column[b]
+            for b in range(width):
+                own[b] += column[b]
+            if len(virial):
+                vector = vectors[shell.pair[begin + q]]
+                for later in range(axis, 3):
+                    row = virial[axis if later == axis else 6 - axis - later, left : left + width]
+                    for b in range(width):
+                        row[b] += vector[later] * column[b]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlipbench.ace.kernels import pair_vectors
 from mlipbench.core.model import Float, Int
 from mlipbench.errors import BadInput, ModelFailure
 
@@ -40,21 +41,106 @@ def neighbours(frame: Atoms, cutoff_A: float) -> Neighbours:
         BadInput: a position is not finite, or the periodic cell vectors span no volume.
         ModelFailure: two atoms lie on top of each other.
     """
+    return _search(frame, cutoff_A)[0]
+
+
+class SkinList:
+    """Neighbours that are searched anew only when atoms have moved far enough to let an unlisted pair come in.
+
+    The list reaches `skin_A` beyond the cutoff, and stands while no pair can have come through the skin: twice the
+    longest way of an atom, beyond what a change of the cell does to all, plus the strain of the longest pair.
+
+    Source: Verlet, Phys. Rev. 159, 98 (1967).
+    """
+
+    def __init__(self, cutoff_A: float, *, skin_A: float = 0.5) -> None:
+        """Start with no list.
+
+        Raises:
+            BadInput: the skin is negative or not finite.
+        """
+        if not 0 <= skin_A < np.inf:
+            raise BadInput(f"the neighbour list's skin_A is {skin_A}; it must be 0 Å or more")
+        self.cutoff_A, self.skin_A = cutoff_A, skin_A
+        self.n_searches = 0
+        self._known: _Known | None = None
+
+    def pairs(self, frame: Atoms) -> Neighbours:
+        """Return all pairs of a frame within the cutoff, and perhaps some within the skin.
+
+        Raises:
+            BadInput, ModelFailure: as `neighbours`.
+        """
+        positions = frame.get_positions()
+        if self._known is None or not self._known.covers(frame, positions, self.cutoff_A, self.skin_A):
+            self._known = None
+            found, shift = _search(frame, self.cutoff_A + self.skin_A)
+            self._known = _Known(found, shift, frame.copy())
+            self.n_searches += 1
+            return found
+        known = self._known.pairs
+        vector = np.empty_like(known.vector)
+        pair_vectors(positions, frame.cell.array, known.start, known.index, self._known.shift, vector)
+        _refuse_overlap(np.repeat(np.arange(len(frame)), np.diff(known.start)), known.index, vector)
+        return Neighbours(start=known.start, index=known.index, vector=vector)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Known:
+    """A list and the frame it was searched in.
+
+    Attributes:
+        pairs: the list.
+        shift: shape (n_pairs, 3), lattice vectors added to each neighbour.
+        frame: a copy.
+    """
+
+    pairs: Neighbours
+    shift: Float
+    frame: Atoms
+
+    def covers(self, frame: Atoms, positions: Float, cutoff_A: float, skin_A: float) -> bool:
+        """Return whether no pair within the cutoff can be missing; `positions` are those of the new frame.
+
+        With lattice vectors C' = C F and positions x' = x F + u a pair vector v becomes v F + u_j - u_i, so that
+        |v'| ≥ |v| (1 - |F - 1|) - 2 max |u|.
+        """
+        old = self.frame
+        if len(old) != len(frame) or (old.pbc != frame.pbc).any() or not np.isfinite(positions).all():
+            return False
+        moved = positions - old.positions
+        strain = 0.0
+        change = frame.cell.array[frame.pbc] - old.cell.array[frame.pbc]
+        if change.any():
+            deformation = np.linalg.pinv(old.cell.array[frame.pbc]) @ change
+            strain = float(np.linalg.norm(deformation, 2))
+            moved = moved - old.positions @ deformation
+            moved = moved - moved.mean(axis=0)
+        way = float(np.sqrt(np.einsum("ia,ia->i", moved, moved).max(initial=0.0)))
+        return (cutoff_A + skin_A) * (1.0 - strain) - 2.0 * way >= cutoff_A
+
+
+def _search(frame: Atoms, cutoff_A: float) -> tuple[Neighbours, Float]:
+    """Return all pairs closer than the cutoff, and the lattice vectors added to each neighbour, shape (n_pairs, 3)."""
     from matscipy.neighbours import neighbour_list
 
     n = len(frame)
     if n == 0:
-        return Neighbours(start=np.zeros(1, np.int64), index=np.zeros(0, np.int64), vector=np.zeros((0, 3)))
+        empty = np.zeros((0, 3))
+        return Neighbours(start=np.zeros(1, np.int64), index=np.zeros(0, np.int64), vector=empty), empty
     positions = frame.get_positions()
     if not np.isfinite(positions).all():
         raise BadInput(f"atom {int(np.argmin(np.isfinite(positions).all(axis=1)))} has a position that is not finite")
     cell, origin = box(positions, np.asarray(frame.cell.array, dtype=np.float64), np.asarray(frame.pbc), cutoff_A)
-    centre, index, vector = neighbour_list(
-        "ijD", cutoff=cutoff_A, positions=positions, cell=cell, pbc=frame.pbc, cell_origin=origin
+    centre, index, vector, shift = neighbour_list(
+        "ijDS", cutoff=cutoff_A, positions=positions, cell=cell, pbc=frame.pbc, cell_origin=origin
     )
     _refuse_overlap(centre, index, vector)
     start = np.searchsorted(centre, np.arange(n + 1))
-    return Neighbours(start=start.astype(np.int64), index=index.astype(np.int64), vector=np.ascontiguousarray(vector))
+    return (
+        Neighbours(start=start.astype(np.int64), index=index.astype(np.int64), vector=np.ascontiguousarray(vector)),
+        shift.astype(np.float64),
+    )
 
 
 def box(positions: Float, cell: Float, periodic: np.ndarray, cutoff_A: float) -> tuple[Float, Float]:

@@ -10,7 +10,7 @@ import numpy as np
 from mlipbench.ace.basis import Basis, functions
 from mlipbench.ace.kernels import infer
 from mlipbench.ace.neighbours import Neighbours, neighbours
-from mlipbench.ace.tables import Folded, Pairs, Wall, fold, pair_tables
+from mlipbench.ace.tables import Pairs, Tree, Wall, fold, pair_tables
 from mlipbench.core.model import Float, Int
 from mlipbench.errors import BadInput, NotApplicable
 
@@ -56,7 +56,7 @@ class LinearAce:
     weights: Float
     wall_reach_A: Float
     _pairs: Pairs = field(init=False, repr=False)
-    _folded: Folded = field(init=False, repr=False)
+    _tree: Tree = field(init=False, repr=False)
     _wall: Wall = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -74,7 +74,7 @@ class LinearAce:
         if (reach < 0).any() or (reach > self.basis.cutoff_A).any() or (reach != reach.T).any():
             raise BadInput("linear ACE: wall_reach_A must be symmetric, not negative, and within the cutoff")
         object.__setattr__(self, "_pairs", pair_tables(self.basis))
-        object.__setattr__(self, "_folded", fold(self.basis, self.weights))
+        object.__setattr__(self, "_tree", fold(self.basis, self.weights))
         object.__setattr__(self, "_wall", Wall(np.array(self.basis.numbers, dtype=np.float64), reach))
 
     def evaluate(self, frame: Atoms, pairs: Neighbours | None = None) -> Evaluation:
@@ -93,7 +93,7 @@ class LinearAce:
         found = neighbours(frame, self.basis.cutoff_A) if pairs is None else pairs
         site_energies, forces, virial = np.zeros(len(frame)), np.zeros((len(frame), 3)), np.zeros((3, 3))
         infer(
-            self._pairs, self._folded, self._wall, self.e0_eV,
+            self._pairs, self._tree, self._wall, self.e0_eV,
             found.start, found.index, found.vector, species, site_energies, forces, virial,
         )  # fmt: skip
         virial = 0.5 * (virial + virial.T)

@@ -1,4 +1,8 @@
-"""Plain arrays that the compiled loops read: features of a pair, their products, folded coefficients, the wall."""
+"""Plain arrays that the compiled loops read: features of a pair, their products, folded coefficients, the wall.
+
+Inside the loops the features of one element are ordered by l, then m, then n, so that those of one harmonic lie beside
+each other; everywhere else by l, then n, then m (see `Functions`).
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,36 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mlipbench.ace.basis import Basis, functions
+from mlipbench.ace.basis import MAX_ORDER, Basis, functions
 from mlipbench.ace.couplings import solid_harmonics
-from mlipbench.core.model import Float, Int
+from mlipbench.core.model import Bool, Float, Int
+
+# Indices of the innermost loops: unsigned, as a signed one costs a test for negative values at each use.
+Index = NDArray[np.uint32]
+
+
+# Functions at a time: their part of the design matrix of one centre stays in the second-level cache.
+TILE = 192
 
 
 class Pairs(NamedTuple):
-    """What it takes to compute the features of one pair; see `Basis`, `Functions` and `Harmonics`."""
+    """What it takes to compute the features of one pair; see `Basis`, `Functions` and `Harmonics`.
 
-    cutoff: float
+    Attributes:
+        cutoffs: shape (n_elements, n_elements), Å.
+        decay: of the distance transform.
+        envelope: its exponent.
+        n_features: per neighbour element.
+        radial_counts: shape (l_max + 1,), radial functions of each l, up to the largest l in use.
+        powers: shape (n, 4), harmonic and powers of x, y, z of each monomial.
+        coefficients: shape (n,).
+        gradient: shape (g, 3), harmonic, axis and lower harmonic.
+        gradient_coefficients: shape (g,).
+    """
+
+    cutoffs: Float
     decay: float
     envelope: int
     n_features: int
@@ -27,41 +51,55 @@ class Pairs(NamedTuple):
 
 
 class Products(NamedTuple):
-    """Terms of the functions and the sparse pattern of dB/dA, sorted by the neighbour element of A.
+    """Terms of the functions, and the sparse pattern of dB/dA, sorted by neighbour element, function and feature.
 
     Attributes:
-        function: shape (n_terms,).
-        features: shape (n_terms, 3).
+        function: shape (n_terms,); terms are sorted by ν.
+        features: shape (n_terms, 4), in the order of the loops.
         coefficient: shape (n_terms,).
-        entry: shape (n_terms, 3), entry of dB/dA that each factor's derivative is added to.
-        entry_function: shape (n_entries,).
-        entry_feature: shape (n_entries,), counted within its element.
-        element_start: shape (n_elements + 1,), first entry of each neighbour element.
-        n_functions: per centre element.
+        ends: shape (4,), one past the last term of ν = 1, 2, 3 and 4.
+        entry: shape (n_terms, 4), entry of dB/dA that each factor's derivative is added to.
+        entry_feature: shape (n_entries,), counted within its element, in the order of the loops.
+        entry_start: shape (n_elements, n_functions + 1), first entry of each function.
+        tiles: shape (n_tiles, 3), neighbour element, first function, and one past the last, of at most `TILE` functions
+            beside each other that all depend on neighbours of the element.
     """
 
-    function: Int
-    features: Int
+    function: Index
+    features: Index
     coefficient: Float
-    entry: Int
-    entry_function: Int
-    entry_feature: Int
-    element_start: Int
-    n_functions: int
+    ends: Int
+    entry: Index
+    entry_feature: Index
+    entry_start: Int
+    tiles: Int
 
 
-class Folded(NamedTuple):
-    """Coefficients folded onto monomials.
+class Tree(NamedTuple):
+    """Coefficients folded onto monomials, nested by common factors: Σ w_i A_i + Σ w_ij A_i A_j + … in Horner's way.
+
+    A node of level ν is a product of ν features that begins a monomial; its weight is zero when it is none itself. The
+    children of a node lie beside each other.
 
     Attributes:
-        monomials: shape (n_monomials, 3), sorted by order.
-        ends: shape (3,), one past the last monomial of each order.
-        weights: shape (n_elements, n_monomials), eV.
+        depth: number of levels in use.
+        feature_1, …, feature_4: last factor of each node of a level.
+        start_2, start_3, start_4: shape (n_nodes of the level above + 1,), first child of each node.
+        weight_1, …, weight_4: shape (n_elements, n_nodes), eV, for each centre element.
     """
 
-    monomials: Int
-    ends: Int
-    weights: Float
+    depth: int
+    feature_1: Index
+    feature_2: Index
+    feature_3: Index
+    feature_4: Index
+    start_2: Index
+    start_3: Index
+    start_4: Index
+    weight_1: Float
+    weight_2: Float
+    weight_3: Float
+    weight_4: Float
 
 
 class Wall(NamedTuple):
@@ -76,14 +114,14 @@ class Wall(NamedTuple):
     reach_A: Float
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def pair_tables(basis: Basis) -> Pairs:
     """Return the tables for the features of one pair, up to the largest l in use."""
     counts = functions(basis).radial_counts
     used = int(np.flatnonzero(counts).max())
     tables = solid_harmonics(used)
     return Pairs(
-        cutoff=float(basis.cutoff_A),
+        cutoffs=basis.cutoffs_A,
         decay=float(basis.decay),
         envelope=int(basis.envelope),
         n_features=functions(basis).n_features,
@@ -95,33 +133,95 @@ def pair_tables(basis: Basis) -> Pairs:
     )
 
 
-@lru_cache(maxsize=8)
+def _loop_order(basis: Basis) -> Int:
+    """Return the place in the loops of every feature of every element, and of the constant at the end."""
+    table = functions(basis)
+    places, first = [], 0
+    for angular, count in enumerate(table.radial_counts.tolist()):
+        width = 2 * angular + 1
+        n, m = np.divmod(np.arange(count * width), width)
+        places.append(first + m * count + n)
+        first += count * width
+    one = np.concatenate(places)
+    n_elements = len(basis.numbers)
+    every = (np.arange(n_elements)[:, None] * table.n_features + one).reshape(-1)
+    return np.append(every, n_elements * table.n_features)
+
+
+@lru_cache(maxsize=16)
 def product_tables(basis: Basis) -> Products:
     """Return the terms and the sparse pattern of dB/dA."""
     table = functions(basis)
-    n_elements = len(basis.numbers)
+    n_elements, n_functions = len(basis.numbers), table.n_functions
     constant = n_elements * table.n_features
-    flat = table.term_features * table.n_functions + table.term_function[:, None]
-    keys, inverse = np.unique(flat, return_inverse=True)  # the constant sorts last
-    feature = keys // table.n_functions
-    kept = feature < constant
-    entry = np.minimum(inverse.reshape(flat.shape), int(kept.sum()))
+    order = (table.term_features < constant).sum(axis=1)
+    sorting = np.argsort(order, kind="stable")
+    function = table.term_function[sorting]
+    features = _loop_order(basis)[table.term_features[sorting]]
+    element = features // table.n_features  # of the constant: n_elements, which sorts last
+    flat = (element * n_functions + function[:, None]) * table.n_features + features % table.n_features
+    keys, inverse = np.unique(flat, return_inverse=True)
+    owner = keys // table.n_features
+    kept = int(np.searchsorted(owner, n_elements * n_functions))
+    starts = np.searchsorted(owner[:kept], np.arange(n_elements * n_functions + 1))
+    entry_start = np.stack([starts[z * n_functions : (z + 1) * n_functions + 1] for z in range(n_elements)])
     return Products(
-        function=table.term_function,
-        features=table.term_features,
-        coefficient=table.term_coefficient,
-        entry=entry.astype(np.int64),
-        entry_function=(keys % table.n_functions)[kept],
-        entry_feature=(feature % table.n_features)[kept],
-        element_start=np.searchsorted(feature[kept], np.arange(n_elements + 1) * table.n_features).astype(np.int64),
-        n_functions=table.n_functions,
+        function=function.astype(np.uint32),
+        features=features.astype(np.uint32),
+        coefficient=table.term_coefficient[sorting],
+        ends=np.searchsorted(order[sorting], np.arange(1, MAX_ORDER + 1), side="right").astype(np.int64),
+        entry=np.minimum(inverse.reshape(flat.shape), kept).astype(np.uint32),
+        entry_feature=(keys % table.n_features)[:kept].astype(np.uint32),
+        entry_start=entry_start,
+        tiles=_tiles(np.diff(entry_start, axis=1) > 0),
     )
 
 
-def fold(basis: Basis, weights: Float) -> Folded:
+def _tiles(depends: Bool) -> Int:
+    """Return runs of functions that depend on each element; `depends` has shape (n_elements, n_functions)."""
+    tiles = []
+    for z, flags in enumerate(depends):
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+        for low, high in edges.reshape(-1, 2).tolist():
+            tiles += [(z, cut, min(cut + TILE, high)) for cut in range(low, high, TILE)]
+    return np.array(tiles, dtype=np.int64).reshape(-1, 3)
+
+
+@lru_cache(maxsize=16)
+def _nodes(basis: Basis) -> tuple[tuple[Index, ...], tuple[Index, ...], tuple[tuple[Int, Int], ...]]:
+    """Return features and child starts of each level, and which monomials (first) stand at which nodes (second)."""
+    table = functions(basis)
+    constant = len(basis.numbers) * table.n_features
+    monomials = np.sort(_loop_order(basis)[table.monomials], axis=1)
+    order = (monomials < constant).sum(axis=1)
+    above = np.zeros((1, 0), dtype=np.int64)
+    features, starts, places = [], [], []
+    for level in range(1, MAX_ORDER + 1):
+        longer = order >= level
+        nodes, node = np.unique(monomials[longer, :level], axis=0, return_inverse=True)
+        ends_here = order[longer] == level
+        features.append(nodes[:, -1].astype(np.uint32))
+        places.append((np.flatnonzero(longer)[ends_here], node.reshape(-1)[ends_here]))
+        parent = np.unique(np.concatenate([above, nodes[:, :-1]]), axis=0, return_inverse=True)[1][len(above) :]
+        starts.append(np.searchsorted(parent, np.arange(len(above) + 1)).astype(np.uint32))
+        above = nodes
+    return tuple(features), tuple(starts[1:]), tuple(places)
+
+
+def fold(basis: Basis, weights: Float) -> Tree:
     """Return coefficients per monomial from coefficients per function, shape (n_elements, n_functions)."""
     table = functions(basis)
-    folded = np.zeros((len(basis.numbers), len(table.monomials)))
+    features, starts, places = _nodes(basis)
+    n_elements = len(basis.numbers)
+    folded = np.zeros((n_elements, len(table.monomials)))
     for element, row in enumerate(weights):
-        np.add.at(folded[element], table.term_monomial, row[table.term_function] * table.term_coefficient)
-    return Folded(monomials=table.monomials, ends=table.monomial_ends, weights=folded)
+        folded[element] = np.bincount(
+            table.term_monomial, row[table.term_function] * table.term_coefficient, minlength=folded.shape[1]
+        )
+    levels = []
+    for feature, (monomial, node) in zip(features, places, strict=True):
+        level = np.zeros((n_elements, len(feature)))
+        level[:, node] = folded[:, monomial]
+        levels.append(level)
+    depth = sum(len(feature) > 0 for feature in features)
+    return Tree(depth, *features, *starts, *levels)  # type: ignore[arg-type]  # one after another, as Tree lists them

@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from mlipbench.ace.neighbours import neighbours
+from mlipbench.ace.neighbours import Neighbours, SkinList, neighbours
 from mlipbench.errors import BadInput, ModelFailure
 
 CUTOFF_A = 4.3
@@ -87,3 +87,55 @@ def test_periodicity_without_volume_is_refused() -> None:
 def test_a_position_that_is_not_finite_is_refused() -> None:
     with pytest.raises(BadInput, match="atom 1 has a position"):
         neighbours(Atoms("H2", [[0, 0, 0], [0, np.nan, 1]]), CUTOFF_A)
+
+
+def within(pairs: Neighbours) -> list[tuple[float, ...]]:
+    centre = np.repeat(np.arange(len(pairs.start) - 1), np.diff(pairs.start))
+    near = np.linalg.norm(pairs.vector, axis=1) < CUTOFF_A
+    rows = zip(centre[near], pairs.index[near], pairs.vector[near], strict=True)
+    return sorted((int(i), int(j), *(np.round(v, 6) + 0.0)) for i, j, v in rows)
+
+
+@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize("strain", [0.0, 2e-3])
+def test_a_list_with_a_skin_misses_no_pair_on_the_way(name: str, strain: float) -> None:
+    frame, rng = cases()[name], np.random.default_rng(4)
+    known = SkinList(CUTOFF_A, skin_A=0.4)
+    for _ in range(40):
+        if strain and frame.pbc.any():
+            turn = np.eye(3) + rng.normal(scale=strain, size=(3, 3))
+            frame.set_cell(frame.cell.array @ turn)
+            frame.positions = frame.positions @ turn
+        frame.positions += rng.normal(scale=0.02, size=(len(frame), 3)) + 0.01
+        assert within(known.pairs(frame)) == listed(frame)
+    assert known.n_searches < 40
+
+
+def test_a_list_with_a_skin_is_searched_anew_when_it_must() -> None:
+    frame = bulk("Cu", cubic=True).repeat(2)
+    known = SkinList(4.0, skin_A=0.5)
+    for _ in range(5):
+        known.pairs(frame)
+    assert known.n_searches == 1
+    frame.positions[3, 0] += 0.249
+    known.pairs(frame)
+    assert known.n_searches == 1
+    frame.positions[3, 0] += 0.002
+    known.pairs(frame)
+    assert known.n_searches == 2
+    frame.pbc = (True, True, False)
+    known.pairs(frame)
+    assert known.n_searches == 3
+    frame.pbc = True
+    known.pairs(frame)
+    frame.set_cell(frame.cell.array * 1.1, scale_atoms=True)  # 4.5 Å (1 - 0.1) > 4 Å: an affine change within the skin
+    known.pairs(frame)
+    assert known.n_searches == 4
+    frame.set_cell(frame.cell.array * 1.05, scale_atoms=True)
+    known.pairs(frame)
+    assert known.n_searches == 5
+    with pytest.raises(ModelFailure, match="apart"):
+        frame.positions[1] = frame.positions[0]
+        known.pairs(frame)
+    with pytest.raises(BadInput, match="skin_A"):
+        SkinList(4.0, skin_A=-1.0)

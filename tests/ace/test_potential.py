@@ -212,5 +212,5 @@ def test_orders_can_be_left_out(crystal: Atoms) -> None:
     basis = Basis(numbers=(1, 6, 8), cutoff_A=4.0, degrees=(3.0,))
     weights = np.random.default_rng(0).normal(size=(3, functions(basis).n_functions))
     pairs_only = LinearAce(basis=basis, e0_eV=np.zeros(3), weights=weights, wall_reach_A=np.zeros((3, 3)))
-    assert functions(basis).order_counts == (12, 0, 0)
+    assert functions(basis).order_counts == (12, 0, 0, 0)
     assert force_error(pairs_only, crystal) < 1e-7
