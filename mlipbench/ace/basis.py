@@ -1,7 +1,8 @@
 """The basis of the linear ACE: hyperparameters, and the tables of product terms that follow from them.
 
-Every function of an atom's surroundings is a product of at most four features
-A_znlm = Σ_j R_n(r_ij) Y_lm(r_ij), summed over the neighbours of element z, coupled to an invariant of O(3).
+Every function of an atom's surroundings is a product of two to four features A_znlm = Σ_j R_n(r_ij) Y_lm(r_ij), sums
+over the neighbours of element z, coupled to an invariant of O(3); or one of the pair features P_zn = Σ_j Q_n(r_ij) Y_00
+alone, whose radial functions Q may reach out further.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from mlipbench.errors import BadInput
 
 MAX_ORDER = 4
 MAX_FUNCTIONS = 100_000
+MAX_ENVELOPE = 24
 
 _Channel = tuple[int, int]  # neighbour element, radial number
 _Block = tuple[_Channel, int]  # a channel and its l
@@ -42,7 +44,9 @@ class Basis:
         l_max: largest angular number.
         l_weight: degree that one unit of l costs.
         decay: of the distance transform exp(-decay · r / cutoff); larger resolves short distances better.
-        envelope: p of the factor (1 - (r / cutoff)²)^p; from 3 on the energy is twice differentiable at the cutoff.
+        envelope: p of the factor (1 - (r / cutoff)²)^p; from 3 on the energy is twice differentiable at the cutoff. A
+            large one keeps products of many features to close neighbours, where data can resolve them.
+        pair_envelope: the same for ν = 1.
         pair_cutoffs_A: pairs of atomic numbers, the smaller first, with a shorter cutoff of their own.
 
     Raises:
@@ -56,6 +60,7 @@ class Basis:
     l_weight: float = 1.5
     decay: float = 3.0
     envelope: int = 3
+    pair_envelope: int = 3
     pair_cutoffs_A: tuple[tuple[int, int, float], ...] = ()
 
     def __post_init__(self) -> None:
@@ -69,7 +74,10 @@ class Basis:
             ("l_max", 0 <= self.l_max <= 8, "a whole number from 0 to 8"),
             ("l_weight", 0 < self.l_weight < np.inf, "a positive number"),
             ("decay", 0 < self.decay <= 20, "a positive number up to 20"),
-            ("envelope", 3 <= self.envelope <= 8, "a whole number from 3 to 8, for smooth forces"),
+            ("envelope", 3 <= self.envelope <= MAX_ENVELOPE,
+             f"a whole number from 3 to {MAX_ENVELOPE}, for smooth forces"),
+            ("pair_envelope", 3 <= self.pair_envelope <= MAX_ENVELOPE,
+             f"a whole number from 3 to {MAX_ENVELOPE}, for smooth forces"),
             ("pair_cutoffs_A", self._pairs_make_sense(),
              "distinct pairs of covered atomic numbers, the smaller first, with a distance up to cutoff_A"),
         )  # fmt: skip
@@ -102,12 +110,13 @@ class Basis:
 class Functions:
     """Product terms of a basis; the same for every centre element.
 
-    A feature is numbered element · n_features + (position of its l, n, m); the number n_elements · n_features stands
-    for the constant 1 and fills up products of fewer than four.
+    A feature is numbered element · n_features + (position of its l, n, m; the pair features follow); the number
+    n_elements · n_features stands for the constant 1 and fills up products of fewer than four.
 
     Attributes:
-        n_features: per neighbour element.
-        radial_counts: shape (l_max + 1,), radial functions kept for each l.
+        n_features: per neighbour element, pair features among them.
+        n_pair_features: per neighbour element.
+        radial_counts: shape (l_max + 1,), radial functions kept for each l in products.
         n_functions: per centre element.
         order_counts: functions of ν = 1, 2, 3 and 4.
         degree: shape (n_functions,), total degree plus 1, for the smoothness prior.
@@ -120,6 +129,7 @@ class Functions:
     """
 
     n_features: int
+    n_pair_features: int
     radial_counts: Int
     n_functions: int
     order_counts: tuple[int, ...]
@@ -150,12 +160,13 @@ def functions(basis: Basis) -> Functions:
     products = _products(basis)
     used: defaultdict[int, int] = defaultdict(int)
     for blocks in products:
-        for (_, n), angular in blocks:
+        for (_, n), angular in blocks if len(blocks) > 1 else ():
             used[angular] = max(used[angular], n + 1)
     radial_counts = np.array([used[angular] for angular in range(basis.l_max + 1)], dtype=np.int64)
     widths = radial_counts * (2 * np.arange(basis.l_max + 1) + 1)
     first = np.concatenate([[0], np.cumsum(widths)])
-    n_features = int(first[-1])
+    n_pair_features = floor(basis.degrees[0]) + 1
+    n_features = int(first[-1]) + n_pair_features
     constant = n_features * len(basis.numbers)
 
     owner: list[Int] = []
@@ -164,7 +175,11 @@ def functions(basis: Basis) -> Functions:
     degree: list[float] = []
     orders: list[int] = []
     for blocks in products:
-        starts = [z * n_features + first[angular] + n * (2 * angular + 1) for (z, n), angular in blocks]
+        if len(blocks) == 1:
+            ((z, n), _) = blocks[0]
+            starts = [z * n_features + int(first[-1]) + n]
+        else:
+            starts = [z * n_features + int(first[angular]) + n * (2 * angular + 1) for (z, n), angular in blocks]
         for ms, c in _terms(tuple(angular for _, angular in blocks), _groups(blocks)):
             rows = np.full((len(c), MAX_ORDER), constant, dtype=np.int64)
             rows[:, : len(blocks)] = ms + np.array(starts, dtype=np.int64)
@@ -177,6 +192,7 @@ def functions(basis: Basis) -> Functions:
     monomials, term_monomial, ends = _distinct(term_features, constant)
     return Functions(
         n_features=n_features,
+        n_pair_features=n_pair_features,
         radial_counts=radial_counts,
         n_functions=len(degree),
         order_counts=tuple(orders.count(order) for order in range(1, MAX_ORDER + 1)),

@@ -22,12 +22,22 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
 
 
-def _compiled(function: _Function) -> _Function:
-    compiled: _Function = numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")(function)
-    return compiled
+def compiled(function: _Function) -> _Function:
+    """Compile a function of this module, and keep the machine code for the next process.
+
+    A function elsewhere that calls one of these would be kept too when this file changes: see `compiled_afresh`.
+    """
+    made: _Function = numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")(function)
+    return made
 
 
-class _Shell(NamedTuple):
+def compiled_afresh(function: _Function) -> _Function:
+    """Compile a function of another module that calls those of this one, anew in each process."""
+    made: _Function = numba.njit(nogil=True, fastmath=_FAST, error_model="numpy")(function)
+    return made
+
+
+class Shell(NamedTuple):
     """The neighbours of one centre, sorted by element, and what their features are made of.
 
     Attributes:
@@ -54,7 +64,7 @@ class _Shell(NamedTuple):
     scratch: Float
 
 
-@_compiled
+@compiled
 def repulsion(distance: float, charge_1: float, charge_2: float, reach: float) -> tuple[float, float]:
     """Return energy and slope (eV, eV/Å) of the universal screened Coulomb repulsion times (1 - (r / reach)²)³.
 
@@ -75,7 +85,7 @@ def repulsion(distance: float, charge_1: float, charge_2: float, reach: float) -
     return energy, derivative
 
 
-@_compiled
+@compiled
 def pair_vectors(positions: Float, cell: Float, start: Int, index: Int, shift: Float, vectors: Float) -> None:
     """Fill the vector of each pair, shape (n_pairs, 3), from positions and lattice vectors added to the neighbour."""
     for i in range(len(start) - 1):
@@ -88,15 +98,15 @@ def pair_vectors(positions: Float, cell: Float, start: Int, index: Int, shift: F
                 )
 
 
-@_compiled
-def _room(pairs: Pairs, start: Int) -> _Shell:
+@compiled
+def room(pairs: Pairs, start: Int) -> Shell:
     """Return arrays for the largest number of neighbours."""
     most = 1
     for i in range(len(start) - 1):
         most = max(most, start[i + 1] - start[i])
-    n_l = len(pairs.radial_counts)
-    n_radial = pairs.radial_counts.max()
-    return _Shell(
+    n_harmonics = len(pairs.angular)
+    n_radial = pairs.radial_counts.sum()
+    return Shell(
         np.zeros(most, np.int64),
         np.zeros(most, np.int64),
         np.zeros(len(pairs.cutoffs) + 1, np.int64),
@@ -104,14 +114,14 @@ def _room(pairs: Pairs, start: Int) -> _Shell:
         np.zeros(most),
         np.zeros((n_radial, most)),
         np.zeros((n_radial, most)),
-        np.zeros((n_l * n_l, most)),
-        np.zeros((3, n_l, most)),
+        np.zeros((n_harmonics, most)),
+        np.zeros((3, pairs.angular[-1] + 1, most)),
         np.zeros((2, most)),
     )
 
 
-@_compiled
-def _gather(pairs: Pairs, shell: _Shell, centre: int, start: Int, index: Int, vectors: Float, species: Int) -> int:
+@compiled
+def gather(pairs: Pairs, shell: Shell, centre: int, start: Int, index: Int, vectors: Float, species: Int) -> int:
     """Fill the shell of one centre and return its number of neighbours; pairs beyond their cutoff are left out."""
     own = pairs.cutoffs[species[centre]]
     first = shell.first
@@ -147,34 +157,37 @@ def _gather(pairs: Pairs, shell: _Shell, centre: int, start: Int, index: Int, ve
     return n
 
 
-@_compiled
-def _radial(pairs: Pairs, cutoff: float, shell: _Shell, begin: int, end: int) -> None:
-    """Fill R_n(r) and dR_n/dr: Chebyshev polynomials in the transformed distance, times the envelope."""
-    if begin == end:
-        return
+@compiled
+def _radial(pairs: Pairs, cutoff: float, shell: Shell, begin: int, end: int) -> None:
+    """Fill R_n(r) and dR_n/dr: Chebyshev polynomials in the transformed distance, times the envelope of each kind."""
     last = np.exp(-pairs.decay)
     x, dx = shell.scratch[0], shell.scratch[1]
-    f, df = shell.radial, shell.slope
     for q in range(begin, end):
         t = np.exp(-pairs.decay * shell.distance[q] / cutoff)
         x[q] = 1.0 - 2.0 * (t - last) / (1.0 - last)
         dx[q] = 2.0 * pairs.decay / cutoff * t / (1.0 - last)
-        u = 1.0 - (shell.distance[q] / cutoff) ** 2
-        lower = u ** (pairs.envelope - 1)
-        f[0, q] = lower * u
-        df[0, q] = -2.0 * pairs.envelope * lower * shell.distance[q] / cutoff**2
-    if len(f) > 1:
-        for q in range(begin, end):
-            f[1, q] = x[q] * f[0, q]
-            df[1, q] = dx[q] * f[0, q] + x[q] * df[0, q]
-    for n in range(2, len(f)):
-        for q in range(begin, end):
-            f[n, q] = 2.0 * x[q] * f[n - 1, q] - f[n - 2, q]
-            df[n, q] = 2.0 * (dx[q] * f[n - 1, q] + x[q] * df[n - 1, q]) - df[n - 2, q]
+    first = 0
+    for kind in range(2):
+        count, envelope = pairs.radial_counts[kind], pairs.envelopes[kind]
+        f, df = shell.radial[first : first + count], shell.slope[first : first + count]
+        first += count
+        for n in range(count):
+            for q in range(begin, end):
+                if n == 0:
+                    u = 1.0 - (shell.distance[q] / cutoff) ** 2
+                    lower = u ** (envelope - 1)
+                    f[0, q] = lower * u
+                    df[0, q] = -2.0 * envelope * lower * shell.distance[q] / cutoff**2
+                elif n == 1:
+                    f[1, q] = x[q] * f[0, q]
+                    df[1, q] = dx[q] * f[0, q] + x[q] * df[0, q]
+                else:
+                    f[n, q] = 2.0 * x[q] * f[n - 1, q] - f[n - 2, q]
+                    df[n, q] = 2.0 * (dx[q] * f[n - 1, q] + x[q] * df[n - 1, q]) - df[n - 2, q]
 
 
-@_compiled
-def _harmonics(pairs: Pairs, shell: _Shell, n: int) -> None:
+@compiled
+def _harmonics(pairs: Pairs, shell: Shell, n: int) -> None:
     """Fill the harmonics of the first n directions."""
     powers, values = shell.powers, shell.harmonics
     for axis in range(3):
@@ -191,8 +204,8 @@ def _harmonics(pairs: Pairs, shell: _Shell, n: int) -> None:
             row[q] += c * x[q] * y[q] * z[q]
 
 
-@_compiled
-def _sum_features(pairs: Pairs, shell: _Shell, a: Float) -> None:
+@compiled
+def sum_features(pairs: Pairs, shell: Shell, a: Float) -> None:
     """Fill A of one centre, shape (n_elements · n_features + 1,), in the order of the loops; the last is 1."""
     a[:] = 0.0
     a[-1] = 1.0
@@ -201,19 +214,18 @@ def _sum_features(pairs: Pairs, shell: _Shell, a: Float) -> None:
         if begin == end:
             continue
         o = z * pairs.n_features
-        for angular in range(len(pairs.radial_counts)):
-            for k in range(angular * angular, (angular + 1) * (angular + 1)):
-                y = shell.harmonics[k, begin:end]
-                for n in range(pairs.radial_counts[angular]):
-                    f = shell.radial[n, begin:end]
-                    total = 0.0
-                    for q in range(end - begin):
-                        total += f[q] * y[q]
-                    a[o] = total
-                    o += 1
+        for k, row, count in pairs.blocks:
+            y = shell.harmonics[k, begin:end]
+            for n in range(row, row + count):
+                f = shell.radial[n, begin:end]
+                total = 0.0
+                for q in range(end - begin):
+                    total += f[q] * y[q]
+                a[o] = total
+                o += 1
 
 
-@_compiled
+@compiled
 def _polynomial(tree: Tree, element: int, a: Float, g: Float) -> float:
     """Return Σ weight · monomial of one centre and fill its derivative with respect to A in `g`."""
     g[:] = 0.0
@@ -249,31 +261,45 @@ def _polynomial(tree: Tree, element: int, a: Float, g: Float) -> float:
     return energy
 
 
-@_compiled
-def _unsum(pairs: Pairs, shell: _Shell, g: Float, along: Float, across: Float) -> None:
+@compiled
+def site_functions(
+    pairs: Pairs, products: Products, start: Int, index: Int, vectors: Float, species: Int, values: Float
+) -> None:
+    """Add the functions of each atom to `values`, shape (n_atoms, n_functions)."""
+    shell = room(pairs, start)
+    a = np.zeros(len(pairs.cutoffs) * pairs.n_features + 1)
+    for i in range(len(species)):
+        gather(pairs, shell, i, start, index, vectors, species)
+        sum_features(pairs, shell, a)
+        for k in range(len(products.coefficient)):
+            f = products.features[k]
+            values[i, products.function[k]] += products.coefficient[k] * a[f[0]] * a[f[1]] * a[f[2]] * a[f[3]]
+
+
+@compiled
+def _unsum(pairs: Pairs, shell: Shell, g: Float, along: Float, across: Float) -> None:
     """Fill dE/dr at fixed direction, shape (most,), and dE/dY, shape (n_harmonics, most), from dE/dA."""
     along[: shell.first[-1]] = 0.0
+    across[:, : shell.first[-1]] = 0.0
     for z in range(len(pairs.cutoffs)):
         begin, end = shell.first[z], shell.first[z + 1]
         if begin == end:
             continue
         o = z * pairs.n_features
         d = along[begin:end]
-        for angular in range(len(pairs.radial_counts)):
-            for k in range(angular * angular, (angular + 1) * (angular + 1)):
-                y, h = shell.harmonics[k, begin:end], across[k, begin:end]
-                h[:] = 0.0
-                for m in range(pairs.radial_counts[angular]):
-                    v = g[o]
-                    f, df = shell.radial[m, begin:end], shell.slope[m, begin:end]
-                    for q in range(end - begin):
-                        h[q] += v * f[q]
-                        d[q] += v * df[q] * y[q]
-                    o += 1
+        for k, row, count in pairs.blocks:
+            y, h = shell.harmonics[k, begin:end], across[k, begin:end]
+            for n in range(row, row + count):
+                v = g[o]
+                f, df = shell.radial[n, begin:end], shell.slope[n, begin:end]
+                for q in range(end - begin):
+                    h[q] += v * f[q]
+                    d[q] += v * df[q] * y[q]
+                o += 1
 
 
-@_compiled
-def _pull(pairs: Pairs, shell: _Shell, along: Float, across: Float, pull: Float) -> None:
+@compiled
+def _pull(pairs: Pairs, shell: Shell, along: Float, across: Float, pull: Float) -> None:
     """Fill dE/dr of each neighbour, shape (3, most).
 
     The gradient of Y over directions is that of the solid harmonic less its part along r, over r.
@@ -293,7 +319,7 @@ def _pull(pairs: Pairs, shell: _Shell, along: Float, across: Float, pull: Float)
         pull[2, q] = f * z[q] + pull[2, q] / shell.distance[q]
 
 
-@_compiled
+@compiled
 def infer(
     pairs: Pairs,
     tree: Tree,
@@ -308,14 +334,14 @@ def infer(
     virial: Float,
 ) -> None:
     """Fill site energies (n_atoms,), and add to forces (n_atoms, 3) and to dE/dstrain (3, 3); all start at zero."""
-    shell = _room(pairs, start)
+    shell = room(pairs, start)
     most = len(shell.distance)
     along, pull, across = np.zeros(most), np.zeros((3, most)), np.zeros((len(shell.harmonics), most))
     a, g = np.zeros(len(e0) * pairs.n_features + 1), np.zeros(len(e0) * pairs.n_features + 1)
     for i in range(len(species)):
         z = species[i]
-        n = _gather(pairs, shell, i, start, index, vectors, species)
-        _sum_features(pairs, shell, a)
+        n = gather(pairs, shell, i, start, index, vectors, species)
+        sum_features(pairs, shell, a)
         site_energy[i] = e0[z] + _polynomial(tree, z, a, g)
         _unsum(pairs, shell, g, along, across)
         _pull(pairs, shell, along, across, pull)
@@ -335,7 +361,7 @@ def infer(
                     virial[axis, other] += f * shell.unit[other, q] * shell.distance[q]
 
 
-@_compiled
+@compiled
 def design(
     pairs: Pairs,
     products: Products,
@@ -353,7 +379,7 @@ def design(
     `virial` (6, n_columns) in Voigt order xx, yy, zz, yz, xz, xy, or (0, n_columns) to leave it out; all start at zero.
     """
     n_elements, n_functions = products.entry_start.shape[0], products.entry_start.shape[1] - 1
-    shell = _room(pairs, start)
+    shell = room(pairs, start)
     most = len(shell.distance)
     slopes = np.zeros((pairs.n_features, 3 * most))
     turned = np.zeros((len(shell.harmonics), 3, most))
@@ -361,8 +387,8 @@ def design(
     entries = np.zeros(len(products.entry_feature) + 1)
     block, column = np.zeros((TILE, 3 * most)), np.zeros(TILE)
     for i in range(len(species)):
-        _gather(pairs, shell, i, start, index, vectors, species)
-        _sum_features(pairs, shell, a)
+        gather(pairs, shell, i, start, index, vectors, species)
+        sum_features(pairs, shell, a)
         _feature_slopes(pairs, shell, turned, slopes)
         first = species[i] * n_functions
         _entries(products, a, entries, energy[first : first + n_functions])
@@ -373,8 +399,8 @@ def design(
                 _scatter(i, z, shell, vectors, first + low, high - low, block, column, forces, virial)
 
 
-@_compiled
-def _turn(pairs: Pairs, shell: _Shell, turned: Float) -> None:
+@compiled
+def _turn(pairs: Pairs, shell: Shell, turned: Float) -> None:
     """Fill the gradient of the harmonics over directions, over r; shape (n_harmonics, 3, most)."""
     n = shell.first[-1]
     turned[:, :, :n] = 0.0
@@ -383,36 +409,34 @@ def _turn(pairs: Pairs, shell: _Shell, turned: Float) -> None:
         row, y = turned[t[0], t[1]], shell.harmonics[t[2]]
         for q in range(n):
             row[q] += c * y[q]
-    for angular in range(len(pairs.radial_counts)):
-        for k in range(angular * angular, (angular + 1) * (angular + 1)):
-            for axis in range(3):
-                row, y, u = turned[k, axis], shell.harmonics[k], shell.unit[axis]
-                for q in range(n):
-                    row[q] = (row[q] - angular * y[q] * u[q]) / shell.distance[q]
+    for k in range(len(pairs.angular)):
+        for axis in range(3):
+            row, y, u = turned[k, axis], shell.harmonics[k], shell.unit[axis]
+            for q in range(n):
+                row[q] = (row[q] - pairs.angular[k] * y[q] * u[q]) / shell.distance[q]
 
 
-@_compiled
-def _feature_slopes(pairs: Pairs, shell: _Shell, turned: Float, slopes: Float) -> None:
+@compiled
+def _feature_slopes(pairs: Pairs, shell: Shell, turned: Float, slopes: Float) -> None:
     """Fill dA/dr: row = feature of an element, columns = axis, then neighbour, within each neighbour element."""
     _turn(pairs, shell, turned)
     for z in range(len(pairs.cutoffs)):
         begin, end = shell.first[z], shell.first[z + 1]
         o = 0
-        for angular in range(len(pairs.radial_counts)):
-            for k in range(angular * angular, (angular + 1) * (angular + 1)):
-                y = shell.harmonics[k, begin:end]
-                for n in range(pairs.radial_counts[angular]):
-                    f, df = shell.radial[n, begin:end], shell.slope[n, begin:end]
-                    for axis in range(3):
-                        u, t = shell.unit[axis, begin:end], turned[k, axis, begin:end]
-                        at = 3 * begin + axis * (end - begin)
-                        row = slopes[o, at : at + end - begin]
-                        for q in range(end - begin):
-                            row[q] = df[q] * u[q] * y[q] + f[q] * t[q]
-                    o += 1
+        for k, first, count in pairs.blocks:
+            y = shell.harmonics[k, begin:end]
+            for n in range(first, first + count):
+                f, df = shell.radial[n, begin:end], shell.slope[n, begin:end]
+                for axis in range(3):
+                    u, t = shell.unit[axis, begin:end], turned[k, axis, begin:end]
+                    at = 3 * begin + axis * (end - begin)
+                    row = slopes[o, at : at + end - begin]
+                    for q in range(end - begin):
+                        row[q] = df[q] * u[q] * y[q] + f[q] * t[q]
+                o += 1
 
 
-@_compiled
+@compiled
 def _entries(products: Products, a: Float, entries: Float, energy: Float) -> None:
     """Add one centre's functions to `energy` and fill the nonzero dB/dA."""
     entries[:] = 0.0
@@ -442,7 +466,7 @@ def _entries(products: Products, a: Float, entries: Float, energy: Float) -> Non
         entries[entry[k, 3]] += w * x * y * z
 
 
-@_compiled
+@compiled
 def _multiply(
     products: Products,
     z: int,
@@ -467,11 +491,11 @@ def _multiply(
                 row[q] += v * source[q]
 
 
-@_compiled
+@compiled
 def _scatter(
     centre: int,
     z: int,
-    shell: _Shell,
+    shell: Shell,
     vectors: Float,
     left: int,
     width: int,

@@ -30,9 +30,11 @@ class Pairs(NamedTuple):
     Attributes:
         cutoffs: shape (n_elements, n_elements), Å.
         decay: of the distance transform.
-        envelope: its exponent.
+        envelopes: shape (2,), exponents for products and for pair features.
+        radial_counts: shape (2,), radial functions of products, and of pair features, which follow them.
         n_features: per neighbour element.
-        radial_counts: shape (l_max + 1,), radial functions of each l, up to the largest l in use.
+        blocks: shape (n_blocks, 3), harmonic, first radial function and number of them: the features in their order.
+        angular: shape (n_harmonics,), l of each harmonic.
         powers: shape (n, 4), harmonic and powers of x, y, z of each monomial.
         coefficients: shape (n,).
         gradient: shape (g, 3), harmonic, axis and lower harmonic.
@@ -41,9 +43,11 @@ class Pairs(NamedTuple):
 
     cutoffs: Float
     decay: float
-    envelope: int
-    n_features: int
+    envelopes: Int
     radial_counts: Int
+    n_features: int
+    blocks: Int
+    angular: Int
     powers: Int
     coefficients: Float
     gradient: Int
@@ -117,15 +121,20 @@ class Wall(NamedTuple):
 @lru_cache(maxsize=16)
 def pair_tables(basis: Basis) -> Pairs:
     """Return the tables for the features of one pair, up to the largest l in use."""
-    counts = functions(basis).radial_counts
-    used = int(np.flatnonzero(counts).max())
+    table = functions(basis)
+    counts = table.radial_counts.tolist()
+    used = max((angular for angular, count in enumerate(counts) if count), default=0)
     tables = solid_harmonics(used)
+    n_radial = max(counts)
+    blocks = [(k, 0, counts[angular]) for angular in range(used + 1) for k in range(angular**2, (angular + 1) ** 2)]
     return Pairs(
         cutoffs=basis.cutoffs_A,
         decay=float(basis.decay),
-        envelope=int(basis.envelope),
-        n_features=functions(basis).n_features,
-        radial_counts=counts[: used + 1].copy(),
+        envelopes=np.array([basis.envelope, basis.pair_envelope], dtype=np.int64),
+        radial_counts=np.array([n_radial, table.n_pair_features], dtype=np.int64),
+        n_features=table.n_features,
+        blocks=np.array([*blocks, (0, n_radial, table.n_pair_features)], dtype=np.int64),
+        angular=np.repeat(np.arange(used + 1), 2 * np.arange(used + 1) + 1),
         powers=tables.powers,
         coefficients=tables.coefficients,
         gradient=tables.gradient,
@@ -142,7 +151,7 @@ def _loop_order(basis: Basis) -> Int:
         n, m = np.divmod(np.arange(count * width), width)
         places.append(first + m * count + n)
         first += count * width
-    one = np.concatenate(places)
+    one = np.concatenate([*places, np.arange(first, table.n_features)])
     n_elements = len(basis.numbers)
     every = (np.arange(n_elements)[:, None] * table.n_features + one).reshape(-1)
     return np.append(every, n_elements * table.n_features)

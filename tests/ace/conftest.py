@@ -13,7 +13,13 @@ from mlipbench.ace.potential import LinearAce
 
 @pytest.fixture(scope="session")
 def basis() -> Basis:
-    return Basis(numbers=(1, 6, 8), cutoff_A=4.0, degrees=(5.0, 4.0, 4.0), l_max=2)
+    return Basis(
+        numbers=(1, 6, 8),
+        cutoff_A=4.0,
+        degrees=(5.0, 4.0, 4.0, 2.0),
+        l_max=2,
+        pair_cutoffs_A=((1, 1, 3.2), (1, 8, 3.7)),
+    )
 
 
 @pytest.fixture(scope="session")

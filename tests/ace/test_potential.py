@@ -152,7 +152,7 @@ def test_a_lone_atom_has_its_e0_and_no_force(potential: LinearAce) -> None:
 def test_the_force_ends_smoothly_at_the_cutoff(potential: LinearAce, envelope: int, ratio: float) -> None:
     """With a factor (1 - r²/rc²)^p the force ends like δ^(p - 1): p = 2, which `Basis` refuses, has a kink."""
     changed = copy(potential)
-    object.__setattr__(changed, "_pairs", potential._pairs._replace(envelope=envelope))
+    object.__setattr__(changed, "_pairs", potential._pairs._replace(envelopes=np.array([envelope, envelope])))
 
     def force(below: float) -> float:
         frame = Atoms("OC", [[0, 0, 0], [0, 0, potential.basis.cutoff_A - below]])
