@@ -66,8 +66,8 @@ class Basis:
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
         checks = (
-            ("numbers", bool(self.numbers) and tuple(sorted(set(self.numbers))) == self.numbers and self.numbers[0] > 0,
-             "distinct atomic numbers in ascending order"),
+            ("numbers", bool(self.numbers) and tuple(sorted(set(self.numbers))) == self.numbers and 0 < self.numbers[0] <= self.numbers[-1] <= 118,
+             "distinct atomic numbers up to 118 in ascending order"),
             ("cutoff_A", 0 < self.cutoff_A < np.inf, "a positive distance in Å"),
             ("degrees", 1 <= len(self.degrees) <= MAX_ORDER and 0 <= self.degrees[0] <= 40 and max(self.degrees) <= 40,
              f"one to {MAX_ORDER} numbers up to 40, the first not below 0"),
@@ -143,8 +143,9 @@ class Functions:
 
     @property
     def fingerprint(self) -> str:
-        """Sha256 of the order of functions and terms: coefficients have no meaning under another one."""
-        return sha256(self.term_features.tobytes() + self.term_function.tobytes()).hexdigest()
+        """Sha256 of the functions and their order: coefficients have no meaning under another one."""
+        parts = (self.term_features, self.term_function, np.round(self.term_coefficient * 2**30).astype(np.int64))
+        return sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 
 
 @lru_cache(maxsize=16)

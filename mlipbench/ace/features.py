@@ -12,7 +12,7 @@ import numpy as np
 
 from mlipbench.ace.basis import Basis, functions
 from mlipbench.ace.couplings import solid_harmonics
-from mlipbench.ace.kernels import compiled_afresh, gather, room, site_functions
+from mlipbench.ace.kernels import compiled, gather, room, site_functions
 from mlipbench.ace.neighbours import Neighbours, neighbours
 from mlipbench.ace.potential import species_of
 from mlipbench.ace.soap import Smeared, Soap, smeared
@@ -89,7 +89,7 @@ def _directions(soap: Soap) -> Pairs:
     )
 
 
-@compiled_afresh
+@compiled
 def _fill_soap(
     pairs: Pairs, table: Smeared, start: Int, index: Int, vectors: Float, species: Int, features: Float
 ) -> None:
@@ -115,7 +115,7 @@ def _fill_soap(
         power_spectrum(table, a, features[i])
 
 
-@compiled_afresh
+@compiled
 def _look_up(table: Smeared, distance: float, radial: Float) -> None:
     """Fill w(r) f_nl(r), shape ((l_max + 1) · n_max,)."""
     place = distance / table.step
@@ -132,7 +132,7 @@ def _look_up(table: Smeared, distance: float, radial: Float) -> None:
         radial *= u * u * u * (10.0 - 15.0 * u + 6.0 * u * u)
 
 
-@compiled_afresh
+@compiled
 def power_spectrum(table: Smeared, a: Float, spectrum: Float) -> None:
     """Fill (2l + 1)^-1/2 Σ_m A_clm A_c'lm for all l and all channels c ≤ c'.
 

@@ -8,7 +8,9 @@ dB/dA) of one centre, then its product with what each pair adds to A.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numba
 import numpy as np
@@ -19,21 +21,18 @@ from mlipbench.core.model import Float, Int
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # Sums may be reordered; NaN and infinity keep their meaning.
-_FAST = {"reassoc", "contract", "arcp", "nsz"}
+_FAST: Final = {"reassoc", "contract", "arcp", "nsz"}
+
+
+# Machine code is kept for the next process under a name with this: numba itself looks for changes only in the file of
+# the function, not in those that it calls, and stumbles over names that are gone.
+_SOURCES: Final = sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
 
 
 def compiled(function: _Function) -> _Function:
-    """Compile a function of this module, and keep the machine code for the next process.
-
-    A function elsewhere that calls one of these would be kept too when this file changes: see `compiled_afresh`.
-    """
+    """Compile a loop over atoms at its first call, and keep the machine code."""
+    function.__qualname__ = f"{function.__qualname__}_{_SOURCES[:12]}"
     made: _Function = numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")(function)
-    return made
-
-
-def compiled_afresh(function: _Function) -> _Function:
-    """Compile a function of another module that calls those of this one, anew in each process."""
-    made: _Function = numba.njit(nogil=True, fastmath=_FAST, error_model="numpy")(function)
     return made
 
 
@@ -96,6 +95,59 @@ def pair_vectors(positions: Float, cell: Float, start: Int, index: Int, shift: F
                     - positions[i, axis]
                     + (shift[p, 0] * cell[0, axis] + shift[p, 1] * cell[1, axis] + shift[p, 2] * cell[2, axis])
                 )
+
+
+@compiled
+def search_pairs(
+    positions: Float,
+    fractional: Float,
+    cell: Float,
+    reach: Float,
+    cutoff: float,
+    start: Int,
+    index: Int,
+    shift: Float,
+) -> None:
+    """Count the neighbours of atom i in start[i + 1], or fill them where `index` has room, at start[i] and on.
+
+    Args:
+        positions: shape (n_atoms, 3), inside the cell along periodic directions.
+        fractional: shape (n_atoms, 3), in [0, 1); zero along directions that are not periodic.
+        cell: shape (3, 3), lattice vectors; zero where not periodic.
+        reach: shape (3,), cutoff over the distance of lattice planes; zero where not periodic.
+        cutoff: Å.
+        start: shape (n_atoms + 1,).
+        index: shape (n_pairs,), or empty to count.
+        shift: shape (n_pairs, 3), lattice vectors added to the neighbour.
+    """
+    square = cutoff * cutoff
+    for i in range(len(positions)):
+        found = 0
+        for j in range(len(positions)):
+            x, y, z = (
+                positions[j, 0] - positions[i, 0],
+                positions[j, 1] - positions[i, 1],
+                positions[j, 2] - positions[i, 2],
+            )
+            u, v, w = (
+                fractional[j, 0] - fractional[i, 0],
+                fractional[j, 1] - fractional[i, 1],
+                fractional[j, 2] - fractional[i, 2],
+            )
+            for a in range(int(np.ceil(-reach[0] - u)), int(np.floor(reach[0] - u)) + 1):
+                for b in range(int(np.ceil(-reach[1] - v)), int(np.floor(reach[1] - v)) + 1):
+                    for c in range(int(np.ceil(-reach[2] - w)), int(np.floor(reach[2] - w)) + 1):
+                        dx = x + a * cell[0, 0] + b * cell[1, 0] + c * cell[2, 0]
+                        dy = y + a * cell[0, 1] + b * cell[1, 1] + c * cell[2, 1]
+                        dz = z + a * cell[0, 2] + b * cell[1, 2] + c * cell[2, 2]
+                        if dx * dx + dy * dy + dz * dz < square and not (i == j and a == 0 and b == 0 and c == 0):
+                            if len(index):
+                                p = start[i] + found
+                                index[p] = j
+                                shift[p, 0], shift[p, 1], shift[p, 2] = a, b, c
+                            found += 1
+        if not len(index):
+            start[i + 1] = found
 
 
 @compiled

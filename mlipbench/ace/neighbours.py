@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlipbench.ace.kernels import pair_vectors
-from mlipbench.core.model import Float, Int
+from mlipbench.ace.kernels import pair_vectors, search_pairs
+from mlipbench.core.model import Bool, Float, Int
 from mlipbench.errors import BadInput, ModelFailure
 
 if TYPE_CHECKING:
     from ase import Atoms
 
+MOST_ATOMS_BY_PAIRS = 600  # beyond, cells are faster
 SMALLEST_DISTANCE_A = 1e-3  # closer than that, a direction is round-off
 
 
@@ -122,8 +123,6 @@ class _Known:
 
 def _search(frame: Atoms, cutoff_A: float) -> tuple[Neighbours, Float]:
     """Return all pairs closer than the cutoff, and the lattice vectors added to each neighbour, shape (n_pairs, 3)."""
-    from matscipy.neighbours import neighbour_list
-
     n = len(frame)
     if n == 0:
         empty = np.zeros((0, 3))
@@ -131,29 +130,68 @@ def _search(frame: Atoms, cutoff_A: float) -> tuple[Neighbours, Float]:
     positions = frame.get_positions()
     if not np.isfinite(positions).all():
         raise BadInput(f"atom {int(np.argmin(np.isfinite(positions).all(axis=1)))} has a position that is not finite")
-    cell, origin = box(positions, np.asarray(frame.cell.array, dtype=np.float64), np.asarray(frame.pbc), cutoff_A)
+    cell = np.asarray(frame.cell.array, dtype=np.float64)
+    _refuse_flat(cell, np.asarray(frame.pbc))
+    if n <= MOST_ATOMS_BY_PAIRS:
+        start, index, shift = _by_pairs(positions, cell, np.asarray(frame.pbc), cutoff_A)
+        vector = np.empty((len(index), 3))
+        pair_vectors(positions, np.where(frame.pbc[:, None], cell, 0.0), start, index, shift, vector)
+    else:
+        start, index, vector, shift = _by_cells(positions, cell, frame.pbc, cutoff_A)
+    _refuse_overlap(np.repeat(np.arange(n), np.diff(start)), index, vector)
+    return Neighbours(start=start, index=index, vector=vector), shift
+
+
+def _by_pairs(positions: Float, cell: Float, periodic: Bool, cutoff_A: float) -> tuple[Int, Int, Float]:
+    """Return start, neighbour and shift by a look at every pair of atoms: the fastest way for few."""
+    inverse = np.zeros((3, 3))
+    if periodic.any():
+        inverse[:, periodic] = np.linalg.pinv(cell[periodic])
+    fractional = positions @ inverse
+    whole = np.floor(fractional)
+    # Half the number of images along each lattice vector that a sphere of the cutoff reaches.
+    reach = cutoff_A * np.linalg.norm(inverse, axis=0)
+    own = np.where(periodic[:, None], cell, 0.0)
+    inside = positions - whole @ own
+    start = np.zeros(len(positions) + 1, dtype=np.int64)
+    nothing, none = np.zeros(0, np.int64), np.zeros((0, 3))
+    search_pairs(inside, fractional - whole, own, reach, cutoff_A, start, nothing, none)
+    start = np.cumsum(start)
+    index, shift = np.zeros(start[-1], np.int64), np.zeros((start[-1], 3))
+    search_pairs(inside, fractional - whole, own, reach, cutoff_A, start, index, shift)
+    shift += np.repeat(whole, np.diff(start), axis=0) - whole[index]
+    return start, index, shift
+
+
+def _by_cells(positions: Float, cell: Float, periodic: Bool, cutoff_A: float) -> tuple[Int, Int, Float, Float]:
+    """Return start, neighbour, vector and shift by matscipy, whose cost per atom does not grow with their number."""
+    from matscipy.neighbours import neighbour_list
+
+    enclosing, origin = box(positions, cell, periodic, cutoff_A)
     centre, index, vector, shift = neighbour_list(
-        "ijDS", cutoff=cutoff_A, positions=positions, cell=cell, pbc=frame.pbc, cell_origin=origin
+        "ijDS", cutoff=cutoff_A, positions=positions, cell=enclosing, pbc=periodic, cell_origin=origin
     )
-    _refuse_overlap(centre, index, vector)
-    start = np.searchsorted(centre, np.arange(n + 1))
-    return (
-        Neighbours(start=start.astype(np.int64), index=index.astype(np.int64), vector=np.ascontiguousarray(vector)),
-        shift.astype(np.float64),
-    )
+    start = np.searchsorted(centre, np.arange(len(positions) + 1))
+    return start.astype(np.int64), index.astype(np.int64), np.ascontiguousarray(vector), shift.astype(np.float64)
 
 
-def box(positions: Float, cell: Float, periodic: np.ndarray, cutoff_A: float) -> tuple[Float, Float]:
-    """Return a cell, shape (3, 3), and its origin, that keep the periodic vectors and enclose all atoms otherwise.
-
-    Raises:
-        BadInput: the periodic cell vectors span no volume.
-    """
+def _refuse_flat(cell: Float, periodic: Bool) -> None:
+    """Raise when the periodic cell vectors span no volume."""
     kept = cell[periodic]
     if not np.isfinite(kept).all() or (len(kept) and np.linalg.matrix_rank(kept) < len(kept)):
         raise BadInput(
             f"the cell {cell.tolist()} is periodic along vectors that span no volume; give it a cell, or pbc=False"
         )
+
+
+def box(positions: Float, cell: Float, periodic: Bool, cutoff_A: float) -> tuple[Float, Float]:
+    """Return a cell, shape (3, 3), and its origin, that keep the periodic vectors and enclose all atoms otherwise.
+
+    Raises:
+        BadInput: the periodic cell vectors span no volume.
+    """
+    _refuse_flat(cell, periodic)
+    kept = cell[periodic]
     if len(kept) == 3:
         return cell, np.zeros(3)
     # Directions perpendicular to all periodic vectors: their coordinates do not change from image to image.

@@ -71,7 +71,7 @@ class LinearAce:
                 raise BadInput(f"linear ACE: {name} holds a number that is not finite")
             object.__setattr__(self, name, given)
         reach = self.wall_reach_A
-        if (reach < 0).any() or (reach > self.basis.cutoff_A).any() or (reach != reach.T).any():
+        if (reach < 0).any() or (reach > self.basis.cutoffs_A).any() or (reach != reach.T).any():
             raise BadInput("linear ACE: wall_reach_A must be symmetric, not negative, and within the cutoff")
         object.__setattr__(self, "_pairs", pair_tables(self.basis))
         object.__setattr__(self, "_tree", fold(self.basis, self.weights))

@@ -14,6 +14,12 @@ TABLE: Final = {
     "rigid_body_forces": "mlipbench.benchmarks.rigid_body_forces:RigidBodyForces",
     "intra_inter": "mlipbench.benchmarks.intra_inter:IntraInter",
     "symmetry": "mlipbench.benchmarks.symmetry:Symmetry",
+    "feature_symmetry": "mlipbench.benchmarks.feature_symmetry:FeatureSymmetry",
+    "completeness": "mlipbench.benchmarks.completeness:Completeness",
+    "body_order": "mlipbench.benchmarks.body_order:BodyOrder",
+    "smoothness": "mlipbench.benchmarks.smoothness:Smoothness",
+    "locality": "mlipbench.benchmarks.locality:Locality",
+    "extensivity": "mlipbench.benchmarks.extensivity:Extensivity",
     "speed": "mlipbench.benchmarks.speed:Speed",
 }
 

@@ -12,101 +12,23 @@ supercell     the cell is doubled along one direction   E′ = 2 E   F′ = (F, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 
 from mlipbench.benchmarks.comparison import bars, value_of
-from mlipbench.benchmarks.frames import predict, spread_out
+from mlipbench.benchmarks.frames import predict
+from mlipbench.benchmarks.operations import OPERATIONS, PERIODIC_ONLY, Moved, frames_to_move
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import squares
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Float, Int, Model, Predictions
 from mlipbench.core.view import Axis, View
-from mlipbench.errors import BadInput, NotApplicable
 from mlipbench.units import GPA_PER_EV_PER_CUBIC_ANGSTROM, MEV_PER_EV
 
-if TYPE_CHECKING:
-    from ase import Atoms
-
-FARTHEST_SHIFT_A: Final = 20.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
-    """A frame after an operation, and the way back.
-
-    Attributes:
-        atoms: the frame to ask for.
-        row: shape (n,), row of the original frame's atom of which each atom of the new frame is an image.
-        matrix: shape (3, 3), the operation on vectors; the unit matrix when there is none.
-    """
-
-    atoms: Atoms
-    row: Int
-    matrix: Float
-
-
-def _permutation(atoms: Atoms, rng: np.random.Generator) -> Moved:
-    """Put the atoms in another order."""
-    order = rng.permutation(len(atoms))
-    return Moved(atoms=atoms[order], row=order, matrix=np.eye(3))
-
-
-def _rotation(atoms: Atoms, rng: np.random.Generator) -> Moved:
-    """Turn positions and cell."""
-    return _turned(atoms, random_rotation(rng))
-
-
-def _reflection(atoms: Atoms, rng: np.random.Generator) -> Moved:
-    """Turn and invert positions and cell."""
-    return _turned(atoms, -random_rotation(rng))
-
-
-def _turned(atoms: Atoms, matrix: Float) -> Moved:
-    """Apply an orthogonal matrix."""
-    moved = atoms.copy()
-    # The lattice is its own inversion image, so its vectors can stay right-handed, as many codes want them.
-    moved.set_cell(atoms.cell.array @ matrix.T * np.sign(np.linalg.det(matrix)), scale_atoms=False)
-    moved.set_positions(atoms.positions @ matrix.T)
-    return Moved(atoms=moved, row=np.arange(len(atoms)), matrix=matrix)
-
-
-def _translation(atoms: Atoms, rng: np.random.Generator) -> Moved:
-    """Move all atoms alike."""
-    moved = atoms.copy()
-    moved.translate(rng.uniform(-FARTHEST_SHIFT_A, FARTHEST_SHIFT_A, size=3))
-    return Moved(atoms=moved, row=np.arange(len(atoms)), matrix=np.eye(3))
-
-
-def _wrap(atoms: Atoms, rng: np.random.Generator) -> Moved:
-    """Move single atoms by lattice vectors."""
-    turns = np.where(atoms.pbc, rng.integers(-1, 2, size=(len(atoms), 3)), 0)
-    turns[0] = atoms.pbc  # at least one atom moves
-    moved = atoms.copy()
-    moved.set_positions(atoms.positions + turns @ atoms.cell.array)
-    return Moved(atoms=moved, row=np.arange(len(atoms)), matrix=np.eye(3))
-
-
-def _supercell(atoms: Atoms, rng: np.random.Generator) -> Moved:
-    """Double the cell along one periodic direction."""
-    times = np.ones(3, dtype=int)
-    times[rng.choice(np.flatnonzero(atoms.pbc))] = 2
-    return Moved(atoms=atoms.repeat(times), row=np.tile(np.arange(len(atoms)), 2), matrix=np.eye(3))
-
-
-OPERATIONS: Final[dict[str, Callable[[Atoms, np.random.Generator], Moved]]] = {
-    "permutation": _permutation,
-    "rotation": _rotation,
-    "reflection": _reflection,
-    "translation": _translation,
-    "wrap": _wrap,
-    "supercell": _supercell,
-}
-PERIODIC_ONLY: Final = ("wrap", "supercell")
 WITH_STRESS: Final = ("rotation", "reflection")
 
 
@@ -164,7 +86,7 @@ class Symmetry:
             NotApplicable: no frame has between two and `max_atoms` atoms.
             ModelFailure: the model is at fault.
         """
-        chosen = self._choose(data)
+        chosen = frames_to_move(data, n_frames=self.n_frames, max_atoms=self.max_atoms)
         rng = context.rng()
         frames = [data.frames[i] for i in chosen]
         original = predict(model, frames, context, remark="frames as they are")
@@ -196,24 +118,6 @@ class Symmetry:
         forces = [named[f"{operation}_force"] for operation in OPERATIONS if f"{operation}_force" in named]
         return (bars("Broken symmetry: forces", Axis(quantity="force change", unit="meV/Å"), forces),)
 
-    def _choose(self, data: Dataset) -> Int:
-        """Return frame numbers, half of them periodic where there are such frames."""
-        if self.n_frames < 1:
-            raise BadInput(f"symmetry: n_frames is {self.n_frames}; it must be 1 or more")
-        fit = [i for i, atoms in enumerate(data.frames) if 2 <= len(atoms) <= self.max_atoms]
-        if not fit:
-            raise NotApplicable(
-                f"data set {data.spec.name} has no frame of 2 to {self.max_atoms} atoms here; set max_atoms higher"
-            )
-        periodic = [i for i in fit if data.frames[i].pbc.any()]
-        free = [i for i in fit if not data.frames[i].pbc.any()]
-        n_periodic = min(len(periodic), max((self.n_frames + 1) // 2, self.n_frames - len(free)))
-        chosen: list[int] = []
-        for numbers, n in ((periodic, n_periodic), (free, self.n_frames - n_periodic)):
-            if numbers and n > 0:
-                chosen += [numbers[k] for k in spread_out(data.take(numbers), n)]
-        return np.array(sorted(chosen), dtype=np.int64)
-
 
 _SCALE: Final = {"energy": MEV_PER_EV, "force": MEV_PER_EV, "stress": GPA_PER_EV_PER_CUBIC_ANGSTROM}
 
@@ -239,15 +143,3 @@ def _changes(original: Predictions, own: Sequence[int], moved: Sequence[Moved], 
         "force": np.concatenate(forces), "force_item": np.array(force_item),
         "stress": np.array(stress).reshape(-1, 3, 3), "stress_item": np.array(stress_item, dtype=np.int64),
     }  # fmt: skip
-
-
-def random_rotation(rng: np.random.Generator) -> Float:
-    """Return a proper rotation, uniform over all of them, shape (3, 3).
-
-    >>> turn = random_rotation(np.random.default_rng(0))
-    >>> bool(np.allclose(turn @ turn.T, np.eye(3))), round(float(np.linalg.det(turn)), 12)
-    (True, 1.0)
-    """
-    orthogonal, upper = np.linalg.qr(rng.normal(size=(3, 3)))
-    orthogonal = orthogonal * np.sign(np.diag(upper))
-    return np.asarray(orthogonal * np.sign(np.linalg.det(orthogonal)))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
-from mlipbench.core.model import Model, ModelSpec, Predictions
+from mlipbench.core.model import Committee, Float, Model, ModelSpec, Predictions, SiteEnergies, SiteFeatures, Spread
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
 REMEMBERED_CALLS: Final = 16
+_Answer = TypeVar("_Answer")
 
 # Answers by model and structures, for the whole process: rows that ask the same question share them.
 # Whole calls, not frames: a model in single precision may answer a frame otherwise in another batch.
@@ -62,15 +63,70 @@ class Asked:
         return _answers[key]
 
     def _ask(self, frames: Sequence[Atoms]) -> Predictions:
-        """Predict; what is not one of our errors is the model's failure."""
-        answer = self._attempt(lambda: self.model.predict(frames))
-        if isinstance(answer, Predictions):
+        return self._checked(lambda: self.model.predict(frames), Predictions)
+
+    def _checked(self, call: Callable[[], Any], wanted: type[_Answer]) -> _Answer:
+        """Return what a call answers; what is not one of our errors is the model's failure."""
+        answer = self._attempt(call)
+        if isinstance(answer, wanted):
             return answer
         if isinstance(answer, (ModelFailure, NotApplicable, BadInput)):
             raise answer
         if isinstance(answer, Exception):
             raise ModelFailure(f"the model raised {type(answer).__name__}: {answer}") from answer
-        raise ModelFailure(f"the model returned {type(answer).__name__} instead of Predictions")
+        raise ModelFailure(f"the model returned {type(answer).__name__} instead of {wanted.__name__}")
+
+    def _per_atom(self, call: Callable[[], Any], frames: Sequence[Atoms], *, n_axes: int) -> Float:
+        """Return an array with a row per atom; a number that is not finite is the model's failure."""
+        answer = self._checked(call, np.ndarray)
+        n_atoms = sum(len(frame) for frame in frames)
+        if answer.ndim != n_axes or len(answer) != n_atoms:
+            raise ModelFailure(f"the model returned an array of shape {answer.shape} for {n_atoms} atoms")
+        if not np.isfinite(answer).all():
+            raise ModelFailure("the model's answer for single atoms holds a number that is not finite")
+        return answer.astype(np.float64)
+
+
+class _NamesSiteEnergies(Asked):
+    """Of a model with site energies."""
+
+    def site_energies(self, frames: Sequence[Atoms]) -> Float:
+        """Return the energy of each atom in eV, shape (n_atoms_total,), frame after frame."""
+        return self._per_atom(lambda: self.model.site_energies(frames), frames, n_axes=1)  # type: ignore[attr-defined]
+
+
+class _NamesSiteFeatures(Asked):
+    """Of a model with features."""
+
+    def site_features(self, frames: Sequence[Atoms]) -> Float:
+        """Return the features of each atom, shape (n_atoms_total, n_features), frame after frame."""
+        return self._per_atom(lambda: self.model.site_features(frames), frames, n_axes=2)  # type: ignore[attr-defined]
+
+
+class _HasMembers(Asked):
+    """Of a committee."""
+
+    def predict_members(self, frames: Sequence[Atoms]) -> tuple[Predictions, ...]:
+        """Predict all frames by each member."""
+        return self._checked(lambda: self.model.predict_members(frames), tuple)  # type: ignore[attr-defined]
+
+    def predict_std(self, frames: Sequence[Atoms]) -> Spread:
+        """Return how far the members spread."""
+        return self._checked(lambda: self.model.predict_std(frames), Spread)  # type: ignore[attr-defined]
+
+
+_CAPABILITIES: Final = (
+    (SiteEnergies, _NamesSiteEnergies),
+    (SiteFeatures, _NamesSiteFeatures),
+    (Committee, _HasMembers),
+)
+
+
+def asked(model: Model, attempt: Callable[[Callable[[], Any]], Any], *, remember: bool) -> Asked:
+    """Wrap a model; the wrapper can what the model can, so that `isinstance` with a Protocol tells."""
+    able = tuple(wrapper for protocol, wrapper in _CAPABILITIES if isinstance(model, protocol))
+    made: Asked = type("Asked", (*able, Asked), {})(model, attempt, remember=remember)
+    return made
 
 
 def fingerprint(frames: Sequence[Atoms]) -> bytes:

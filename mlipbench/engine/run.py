@@ -16,7 +16,7 @@ from mlipbench.core.model import Model, ModelSpec, Progress, Trained
 from mlipbench.core.result import Broken, Failed, Measured, Outcome, Result, Skipped, Training
 from mlipbench.core.view import View
 from mlipbench.data import manifest
-from mlipbench.engine.ask import Asked
+from mlipbench.engine.ask import asked
 from mlipbench.engine.plan import Job
 from mlipbench.engine.provenance import Clock
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
@@ -132,7 +132,7 @@ def _evaluate(
 
     def measure() -> tuple[Observation, Outcome, tuple[View, ...]]:
         data = _dataset(job.data, job.data_sha256).split(job.split)
-        model = _model(job) if given is None else Asked(given, attempt, remember=False)
+        model = _model(job) if given is None else asked(given, attempt, remember=False)
         seen = made.observe(model, data, Context(seed=job.seed, device=job.device, progress=progress))
         return seen, Measured(values=made.score(seen, data)), made.views(seen, data)
 
@@ -149,7 +149,7 @@ def _model(job: Job) -> Model:
     import json
 
     bare = _loaded(json.dumps(asdict(job.model), sort_keys=True), job.device)
-    return Asked(bare, attempt, remember=job.remember and not job.alone)
+    return asked(bare, attempt, remember=job.remember and not job.alone)
 
 
 @lru_cache(maxsize=2)

@@ -12,6 +12,7 @@ from mlipbench.errors import unknown
 TABLE: Final = {
     "ase": "mlipbench.models.ase:load",
     "ace": "mlipbench.models.ace:load",
+    "descriptor": "mlipbench.models.descriptor:load",
     "mace": "mlipbench.models.mace:load",
     "mm": "mlipbench.models.mm:load",
 }

@@ -5,13 +5,13 @@ For our models and for anyone's: `check_model(model, small_frames())` in a test 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mlipbench.core.model import Bool, Float, Model, Predictions, SiteEnergies
+from mlipbench.core.model import Bool, Committee, Float, Model, Predictions, SiteEnergies, Spread
 from mlipbench.errors import NotApplicable
 
 if TYPE_CHECKING:
@@ -203,10 +203,41 @@ def check_site_energies(model: Model, frames: Sequence[Atoms], tolerance: Tolera
     _same(added, found, tolerance, "site energies do not add up to the energy")
 
 
+def check_committee(model: Model, frames: Sequence[Atoms], tolerance: Tolerance) -> None:
+    """Where there are members, each answers for the same frames, and their spread is finite and not negative."""
+    if not isinstance(model, Committee):
+        return
+    found, spread = model.predict(frames), model.predict_std(frames)
+    members = model.predict_members(frames)
+    _require(len(members) > 0, "a committee has no members")
+    for i, member in enumerate(members):
+        same = np.array_equal(member.n_atoms, found.n_atoms) and np.array_equal(member.has_stress, found.has_stress)
+        _require(same, f"member {i} answers for other frames than the model, or for other stresses")
+    for name, wanted in (("energy_std", found.energy), ("forces_std", found.forces)):
+        given = getattr(spread, name)
+        _require(given.shape == wanted.shape, f"{name} has shape {given.shape}; {wanted.shape} is needed")
+        _require(given.dtype == np.float64, f"{name} is of {given.dtype}; float64 is needed")
+        _require(bool(np.isfinite(given).all()), f"{name} is not finite")
+        _require(not (given < 0.0).any(), f"{name} is negative")
+
+
+def check_spread(model: Model, frames: Sequence[Atoms], tolerance: Tolerance) -> None:
+    """A committee's spread is the same when asked twice, frame by frame, and by its ASE calculator."""
+    if not isinstance(model, Committee):
+        return
+    found, spread = model.predict(frames), model.predict_std(frames)
+    for says, again in (
+        ("asked twice, the committee gives two spreads", model.predict_std(frames)),
+        ("spreads of many frames at once differ from one by one", _joined(model.predict_std([x]) for x in frames)),
+        ("the spreads of the calculator and of predict_std differ", _joined(_asked(model, x) for x in frames)),
+    ):
+        _same(_as_predictions(again, found), _as_predictions(spread, found), tolerance, says)
+
+
 CHECKS: Final[tuple[Callable[[Model, Sequence[Atoms], Tolerance], None], ...]] = (
     check_noun, check_no_frames, check_shapes, check_frames_untouched, check_same_again, check_one_by_one,
     check_order_of_frames, check_order_of_atoms, check_periods, check_lone_atoms, check_calculator, check_elements,
-    check_site_energies,
+    check_site_energies, check_committee, check_spread,
 )  # fmt: skip
 
 
@@ -242,6 +273,34 @@ def _with_forces(found: Predictions, forces: Float) -> Predictions:
     return Predictions(
         n_atoms=found.n_atoms, energy=found.energy, forces=forces, stress=found.stress, has_stress=found.has_stress
     )
+
+
+def _joined(spreads: Iterable[Spread]) -> Spread:
+    """Return spreads one after another."""
+    parts = list(spreads)
+    return Spread(
+        energy_std=np.concatenate([np.zeros(0), *(part.energy_std for part in parts)]),
+        forces_std=np.concatenate([np.zeros((0, 3)), *(part.forces_std for part in parts)]),
+    )
+
+
+def _asked(model: Model, frame: Atoms) -> Spread:
+    """Return the spread of one frame as the ASE calculator answers it."""
+    calculator, atoms = model.calculator(), frame.copy()
+    for name in ("energy_std", "forces_std"):
+        _require(name in calculator.implemented_properties, f"the calculator of a committee does not list {name}")
+    return Spread(
+        energy_std=np.array([calculator.get_property("energy_std", atoms)], dtype=np.float64),
+        forces_std=np.array(calculator.get_property("forces_std", atoms), dtype=np.float64),
+    )
+
+
+def _as_predictions(spread: Spread, found: Predictions) -> Predictions:
+    """Return a spread in the place of energies and forces, for comparison."""
+    return Predictions(
+        n_atoms=found.n_atoms, energy=spread.energy_std, forces=spread.forces_std,
+        stress=np.zeros_like(found.stress), has_stress=np.zeros_like(found.has_stress),
+    )  # fmt: skip
 
 
 def _same(found: Predictions, wanted: Predictions, tolerance: Tolerance, says: str) -> None:

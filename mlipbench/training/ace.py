@@ -10,31 +10,39 @@ from typing import Any, Final
 
 import numpy as np
 
-from mlipbench.ace.basis import Basis, functions
+from mlipbench.ace.basis import MAX_ORDER, Basis, functions
 from mlipbench.ace.file import write
-from mlipbench.ace.fit import Fit, Labelled, Weights, fit
+from mlipbench.ace.fit import Fit, fit
+from mlipbench.ace.posterior import MAX_MEMBERS, Noise, Posterior, Uncertainty
 from mlipbench.ace.potential import LinearAce
+from mlipbench.ace.rows import Labelled, Weights
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.model import Float, Progress, Trained
 from mlipbench.errors import BadInput, ModelFailure, unknown
 from mlipbench.training.e0 import baseline
 
 CHECKPOINT: Final = "ace.npz"
-ORDERS: Final = ("nu1", "nu2", "nu3")
+ORDERS: Final = tuple(f"nu{order}" for order in range(1, MAX_ORDER + 1))
 E0S: Final = ("average", "isolated")
+POSTERIORS: Final = ("members", "full", "none")
+ROUND_OFF_SIGMA: Final = 1e-9  # of a weighted row: eV per √atom, eV/Å
 DEFAULTS: Final[Mapping[str, Any]] = {
     "cutoff_A": 4.5,
+    "pair_cutoffs_A": {},
     "degrees": {"nu1": 11, "nu2": 8, "nu3": 6},
     "l_max": 3,
     "l_weight": 1.5,
     "decay": 3.0,
-    "envelope": 3,
+    "envelope": 8,
+    "pair_envelope": 3,
     "energy_weight": 10.0,
     "forces_weight": 1.0,
     "stress_weight": 1.0,
     "prior_exponent": 2.0,
     "wall_fraction": 0.8,
     "e0": "average",
+    "posterior": "members",
+    "n_members": 16,
 }
 
 
@@ -48,6 +56,8 @@ class Options:
         prior_exponent: of the smoothness prior.
         wall_fraction: reach of the repulsion as a part of the sum of covalent radii; 0 for none.
         e0: "average", "isolated", or an energy in eV for each element.
+        posterior: "members", "full" or "none": what the file keeps of it.
+        n_members: of the committee.
     """
 
     basis: Basis
@@ -55,6 +65,8 @@ class Options:
     prior_exponent: float
     wall_fraction: float
     e0: str | Mapping[str, float]
+    posterior: str
+    n_members: int
 
 
 def train(
@@ -70,15 +82,18 @@ def train(
     """Fit a linear ACE to energies, forces and, where a frame has one, stress; the file is `out`/ace.npz.
 
     The fit minimises Σ w² (prediction - label)² over rows E / √N (eV per √atom, `energy_weight`), force components
-    (eV/Å, `forces_weight`) and virial components V σ / √N (eV per √atom, `stress_weight`). It draws nothing, so `seed`
-    does not matter, and runs on one core whatever the `device`; `valid` only tells how good the model is.
+    (eV/Å, `forces_weight`) and virial components V σ / √N (eV per √atom, `stress_weight`). Members of a committee are
+    drawn from the posterior of the coefficients. It runs on one core whatever the `device`; `valid` only tells how
+    good the model is.
 
     Args:
         train: frames to fit.
         valid: frames to report errors of.
-        options: any of `DEFAULTS`. "degrees" has nu1, nu2 and nu3; "e0" is "average" (least squares on
-            compositions), "isolated" (frames of one atom in `train`), or a table of energies in eV.
-        seed: not used.
+        options: any of `DEFAULTS`. "degrees" has nu1 and any of nu2, nu3 and nu4; "pair_cutoffs_A" gives pairs
+            such as "C-H" a cutoff shorter than `cutoff_A`; "e0" is "average" (least squares on compositions),
+            "isolated" (frames of one atom in `train`), or a table of energies in eV; "posterior" is "members" (keep
+            `n_members` draws), "full" (keep also the factor of its covariance, n_columns² / 2 numbers) or "none".
+        seed: of the members.
         device: not used.
         out: folder for the file.
         progress: called with done, total and a remark.
@@ -104,19 +119,55 @@ def train(
         raise BadInput(f"a training frame cannot be used: {error}") from error
     seconds = perf_counter() - began
     out.mkdir(parents=True, exist_ok=True)
-    write(out / CHECKPOINT, found.potential, about={"data": f"{train.spec.name}@{train.spec.version}"})
+    write(
+        out / CHECKPOINT,
+        found.potential,
+        uncertainty=_uncertainty(found, chosen, seed=seed),
+        about={"data": f"{train.spec.name}@{train.spec.version}"},
+    )
     return Trained(
         kind="ace",
         checkpoint=CHECKPOINT,
         elements=elements,
-        notes=e0.notes,
+        notes=(*e0.notes, *_notes(found, chosen)),
         facts={
             **_facts(found, seconds),
+            **_noise_facts(Noise(sigma=found.solution.sigma, weights=chosen.weights)),
             **{f"e0_{symbol}_eV": float(x) for symbol, x in zip(elements, found.potential.e0_eV, strict=True)},
             **errors(found.potential, train, prefix="train"),
             **errors(found.potential, valid, prefix="valid"),
         },
     )
+
+
+def _uncertainty(found: Fit, chosen: Options, *, seed: int) -> Uncertainty | None:
+    """Return what the file keeps of the posterior."""
+    if chosen.posterior == "none":
+        return None
+    noise = Noise(sigma=found.solution.sigma, weights=chosen.weights)
+    posterior = Posterior(potential=found.potential, factor=found.solution.factor, noise=noise)
+    return Uncertainty(
+        members=posterior.draw(chosen.n_members, seed=seed),
+        noise=noise,
+        factor=posterior.factor if chosen.posterior == "full" else None,
+    )
+
+
+def _notes(found: Fit, chosen: Options) -> tuple[str, ...]:
+    """Say when a committee cannot disagree."""
+    if found.solution.sigma > ROUND_OFF_SIGMA or chosen.posterior == "none":
+        return ()
+    return ("The fit leaves nothing unexplained, so the members of the committee do not differ.",)
+
+
+def _noise_facts(noise: Noise) -> dict[str, float]:
+    """Return the noise of the labels that had a weight, for the model card."""
+    facts = {}
+    if noise.weights.energy:
+        facts["energy_noise_meV_per_sqrt_atom"] = 1e3 * noise.energy_eV(1)
+    if noise.weights.forces:
+        facts["forces_noise_meV_per_A"] = 1e3 * noise.forces_eV_per_A()
+    return facts
 
 
 def _facts(found: Fit, seconds: float) -> dict[str, Any]:
@@ -144,14 +195,17 @@ def read_options(given: Mapping[str, Any], *, numbers: tuple[int, ...]) -> Optio
     if not numbers:
         raise BadInput("trainer ace: the training split has no frames")
     values = {**DEFAULTS, **given}
+    cutoff = _number("cutoff_A", values["cutoff_A"])
     basis = Basis(
         numbers=numbers,
-        cutoff_A=_number("cutoff_A", values["cutoff_A"]),
+        cutoff_A=cutoff,
+        pair_cutoffs_A=_pair_cutoffs(values["pair_cutoffs_A"], numbers, cutoff),
         degrees=_degrees(values["degrees"]),
         l_max=_whole("l_max", values["l_max"]),
         l_weight=_number("l_weight", values["l_weight"]),
         decay=_number("decay", values["decay"]),
         envelope=_whole("envelope", values["envelope"]),
+        pair_envelope=_whole("pair_envelope", values["pair_envelope"]),
     )
     weights = Weights(
         energy=_number("energy_weight", values["energy_weight"], low=0.0),
@@ -161,12 +215,19 @@ def read_options(given: Mapping[str, Any], *, numbers: tuple[int, ...]) -> Optio
     fraction = _number("wall_fraction", values["wall_fraction"], low=0.0)
     if fraction > 1.0:
         raise BadInput(f"trainer ace: wall_fraction is {fraction}; from 0 to 1 is allowed, so that bonds stay free")
+    if values["posterior"] not in POSTERIORS:
+        raise unknown("posterior", str(values["posterior"]), POSTERIORS, where="trainer ace")
+    n_members = _whole("n_members", values["n_members"])
+    if not 1 <= n_members <= MAX_MEMBERS:
+        raise BadInput(f"trainer ace: n_members is {n_members}; from 1 to {MAX_MEMBERS} is allowed")
     return Options(
         basis=basis,
         weights=weights,
         prior_exponent=_number("prior_exponent", values["prior_exponent"], low=0.0),
         wall_fraction=fraction,
         e0=_e0_option(values["e0"]),
+        posterior=values["posterior"],
+        n_members=n_members,
     )
 
 
@@ -190,7 +251,39 @@ def _degrees(given: Any) -> tuple[float, ...]:
     for name in given:
         if name not in ORDERS:
             raise unknown("degree", name, ORDERS, where="trainer ace")
-    return tuple(_number(f"degrees.{name}", given.get(name, -1.0)) for name in ORDERS)
+    last = max(place for place, name in enumerate(ORDERS) if name in given)
+    return tuple(_number(f"degrees.{name}", given.get(name, -1.0)) for name in ORDERS[: last + 1])
+
+
+def _pair_cutoffs(given: Any, numbers: tuple[int, ...], cutoff_A: float) -> tuple[tuple[int, int, float], ...]:
+    """Return the pairs of elements with a cutoff of their own, as the basis wants them."""
+    from ase.data import atomic_numbers
+
+    if not isinstance(given, Mapping):
+        raise BadInput(f"trainer ace: pair_cutoffs_A is {given!r}; it must be a table such as {{H-H = 3.5, C-H = 4.0}}")
+    covered = {_symbol(number): number for number in numbers}
+    found: dict[tuple[int, int], float] = {}
+    for name, value in given.items():
+        symbols = str(name).split("-")
+        for symbol in symbols:
+            if symbol not in atomic_numbers or len(symbols) != 2:
+                raise BadInput(f"trainer ace: pair_cutoffs_A names '{name}'; two symbols such as 'C-H' are needed")
+            if symbol not in covered:
+                raise BadInput(
+                    f"trainer ace: pair_cutoffs_A names '{name}', and the training frames hold only "
+                    f"{', '.join(covered)}; leave it out"
+                )
+        low, high = sorted(covered[symbol] for symbol in symbols)
+        if (low, high) in found:
+            raise BadInput(
+                f"trainer ace: pair_cutoffs_A names '{name}' twice; the order of the symbols does not matter"
+            )
+        found[low, high] = _number(f"pair_cutoffs_A.{name}", value)
+        if not 0.0 < found[low, high] <= cutoff_A:
+            raise BadInput(
+                f"trainer ace: pair_cutoffs_A.{name} is {value}; above 0 up to cutoff_A = {cutoff_A} is allowed"
+            )
+    return tuple((low, high, cutoff) for (low, high), cutoff in sorted(found.items()))
 
 
 def _e0_option(given: Any) -> str | Mapping[str, float]:
@@ -219,7 +312,7 @@ def wall_reach(basis: Basis, fraction: float) -> Float:
     from ase.data import covalent_radii
 
     radii = covalent_radii[list(basis.numbers)]
-    reach: Float = np.minimum(fraction * (radii[:, None] + radii[None, :]), basis.cutoff_A)
+    reach: Float = np.minimum(fraction * (radii[:, None] + radii[None, :]), basis.cutoffs_A)
     return reach
 
 

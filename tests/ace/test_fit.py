@@ -1,29 +1,32 @@
-"""The regression: recovery, weights, evidence, and the traps that would end in NaN."""
+"""Fits of frames: recovery, weights, refusals, memory, and the same answer from any number of workers."""
 
 from __future__ import annotations
 
+import multiprocessing
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from math import nan
+from threading import Event
+from typing import Any, overload
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
-from numpy.typing import NDArray
 
+from mlipbench.ace import fit as module
+from mlipbench.ace import rows as rows_module
 from mlipbench.ace.basis import Basis, functions
-from mlipbench.ace.fit import (
-    Fit,
-    Labelled,
-    NormalEquations,
-    Ridge,
-    Weights,
-    fit,
-    normal_equations,
-    solve,
-)
+from mlipbench.ace.fit import Executor, Fit, Labelled, Weights, fit
 from mlipbench.ace.potential import LinearAce
+from mlipbench.ace.rows import count_rows, frame_rows, weighted_triangle
+from mlipbench.ace.solve import Ridge
+from mlipbench.ace.triangle import Triangle
 from mlipbench.core.benchmark import no_progress
-from mlipbench.errors import BadInput
+from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 
 NO_WALL = np.zeros((3, 3))
 
@@ -45,28 +48,28 @@ def rattled(n: int, *, amplitude: float = 0.15) -> list[Atoms]:
     return frames
 
 
-def refit(potential: LinearAce, data: list[Labelled], *, exponent: float = 2.0, weights: Weights | None = None) -> Fit:
+def refit(potential: LinearAce, data: Sequence[Labelled], *, exponent: float = 2.0, **options: Any) -> Fit:
+    settings = {"weights": Weights(), "progress": no_progress, **options}
     return fit(
         potential.basis,
         data,
         e0_eV=potential.e0_eV,
         wall_reach_A=potential.wall_reach_A,
-        weights=weights or Weights(),
         prior_exponent=exponent,
-        progress=no_progress,
+        **settings,
     )
 
 
-def equations_of(rows: NDArray[np.float64], labels: NDArray[np.float64]) -> NormalEquations:
-    equations = NormalEquations(rows.shape[1])
-    for piece in np.array_split(np.arange(len(rows)), 3):
-        equations.add(np.ascontiguousarray(rows[piece]), labels[piece])
-    return equations
+def square(triangle: Triangle) -> float:
+    """Sum of squares of the weighted labels."""
+    return float(np.square(triangle.matrix[:, -1]).sum())
 
 
 def all_finite(solution: Ridge) -> bool:
     numbers = (solution.ridge, solution.sigma, solution.effective_parameters)
-    return bool(np.isfinite(solution.coefficients).all() and np.isfinite(numbers).all())
+    return bool(
+        np.isfinite(solution.coefficients).all() and np.isfinite(solution.factor).all() and np.isfinite(numbers).all()
+    )
 
 
 def test_coefficients_of_synthetic_data_are_recovered() -> None:
@@ -79,8 +82,8 @@ def test_coefficients_of_synthetic_data_are_recovered() -> None:
         frame.rattle(0.3, seed=seed)
         frames.append(frame)
     found = refit(truth, [label(truth, frame) for frame in frames]).potential
-    assert np.abs(found.weights - weights).max() < 1e-5
-    assert np.abs(0.9 * found.weights - weights).max() > 1e-2  # the bar can be missed
+    assert np.abs(found.weights - weights).max() < 1e-8
+    assert np.abs((1.0 + 1e-6) * found.weights - weights).max() > 1e-8  # the bar can be missed
 
 
 def test_predictions_of_synthetic_data_are_recovered_with_more_functions_than_needed(potential: LinearAce) -> None:
@@ -89,80 +92,53 @@ def test_predictions_of_synthetic_data_are_recovered_with_more_functions_than_ne
     assert found.n_columns == potential.weights.size
     for frame in frames[:48]:
         error = found.potential.evaluate(frame).forces - potential.evaluate(frame).forces
-        assert np.sqrt(np.square(error).mean()) < 1e-3
+        assert np.sqrt(np.square(error).mean()) < 1e-9
 
 
-def test_rows_have_the_stated_weights(potential: LinearAce) -> None:
+def test_rows_have_the_stated_weights_and_order(potential: LinearAce) -> None:
     frame = rattled(1)[0]
     one, weights = label(potential, frame), Weights(energy=7.0, forces=2.0, stress=3.0)
     empty = replace(potential, e0_eV=np.zeros(3), weights=np.zeros_like(potential.weights), wall_reach_A=NO_WALL)
-    equations = normal_equations(empty, [one], weights, progress=no_progress)
     assert one.stress is not None
     virial = one.stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] * frame.get_volume()
     n = len(frame)
-    wanted = 49 * one.energy**2 / n + 4 * np.square(one.forces).sum() + 9 * np.square(virial).sum() / n
-    assert equations.square == pytest.approx(wanted, rel=1e-12)
-    assert equations.n_rows == 1 + 3 * n + 6
+    wanted = np.concatenate([[7 * one.energy / np.sqrt(n)], 2 * one.forces.reshape(-1), 3 * virial / np.sqrt(n)])
+    rows, labels = frame_rows(empty, one, weights)
+    assert np.abs(labels - wanted).max() < 1e-12 * np.abs(wanted).max()
+    assert len(rows) == count_rows(one) == 1 + 3 * n + 6
+    triangle = weighted_triangle(empty, [one], weights, progress=no_progress)
+    assert square(triangle) == pytest.approx(np.square(wanted).sum(), rel=1e-12)
+    assert triangle.n_rows == len(wanted)
+
+
+def test_rows_times_coefficients_are_the_labels(potential: LinearAce) -> None:
+    alone = replace(potential, e0_eV=np.zeros(3), wall_reach_A=NO_WALL)
+    empty = replace(alone, weights=np.zeros_like(potential.weights))
+    rows, labels = frame_rows(empty, label(alone, rattled(1)[0]), Weights(energy=7.0, forces=2.0, stress=3.0))
+    assert np.abs(rows @ alone.weights.reshape(-1) - labels).max() < 1e-11 * np.abs(labels).max()
+
+
+@pytest.mark.parametrize(
+    ("weights", "kept"),
+    [
+        (Weights(energy=0.0), slice(1, None)),
+        (Weights(forces=0.0), [0, -6, -5, -4, -3, -2, -1]),
+        (Weights(stress=0.0), slice(0, -6)),
+    ],
+)
+def test_rows_of_weight_zero_are_left_out(potential: LinearAce, weights: Weights, kept: slice | list[int]) -> None:
+    one = label(potential, rattled(1)[0])
+    all_rows, all_labels = frame_rows(potential, one, Weights())
+    rows, labels = frame_rows(potential, one, weights)
+    assert np.array_equal(rows, all_rows[kept])
+    assert np.array_equal(labels, all_labels[kept])
 
 
 def test_the_baseline_is_taken_off_the_labels(potential: LinearAce) -> None:
     frames, walls = rattled(4), replace(potential, weights=np.zeros_like(potential.weights))
     close = Atoms("OH", [[0, 0, 0], [0, 0, 0.8]])
-    equations = normal_equations(walls, [label(walls, x) for x in (*frames, close)], Weights(), progress=no_progress)
-    assert equations.square == 0.0
-
-
-def test_pieces_add_up_to_the_whole() -> None:
-    rng = np.random.default_rng(0)
-    rows, labels = rng.normal(size=(40, 7)), rng.normal(size=40)
-    equations = equations_of(rows, labels)
-    assert np.abs(np.tril(equations.matrix - rows.T @ rows)).max() < 1e-12
-    assert np.abs(equations.vector - rows.T @ labels).max() < 1e-12
-    assert (equations.square, equations.n_rows) == (pytest.approx(labels @ labels), 40)
-
-
-def test_noise_and_ridge_have_the_largest_evidence() -> None:
-    rng, k, n, noise, spread = np.random.default_rng(0), 40, 2000, 0.3, 2.0
-    rows, precision = rng.normal(size=(n, k)), rng.uniform(0.5, 2.0, size=k)
-    truth = spread * rng.normal(size=k) / np.sqrt(precision)
-    labels = rows @ truth + noise * rng.normal(size=n)
-    found = solve(equations_of(rows, labels), precision)
-
-    def misfit(ridge: float) -> float:
-        covariance = np.eye(n) + rows @ (rows / precision).T / ridge
-        residual = labels @ np.linalg.solve(covariance, labels)
-        return float(np.linalg.slogdet(covariance)[1] + n * np.log(residual / n))
-
-    assert found.sigma == pytest.approx(noise, rel=0.05)
-    assert found.ridge == pytest.approx(noise**2 / spread**2, rel=0.6)
-    assert misfit(found.ridge) < min(misfit(2 * found.ridge), misfit(0.5 * found.ridge))
-    direct = np.linalg.solve(rows.T @ rows + found.ridge * np.diag(precision), rows.T @ labels)
-    assert np.abs(found.coefficients - direct).max() < 1e-10
-    inverse = np.linalg.inv(rows.T @ rows + found.ridge * np.diag(precision))
-    assert found.effective_parameters == pytest.approx(np.trace(inverse @ rows.T @ rows), abs=1e-8)
-
-
-@pytest.mark.parametrize("name", ["singular", "one row", "more functions than rows", "constant", "no noise", "tiny"])
-def test_traps_of_the_evidence_give_finite_numbers(name: str) -> None:
-    rng = np.random.default_rng(0)
-    rows, labels = rng.normal(size=(60, 20)), rng.normal(size=60)
-    if name == "singular":
-        rows[:, 10:] = rows[:, :10]
-    elif name == "one row":
-        rows, labels = rows[:1], labels[:1]
-    elif name == "more functions than rows":
-        rows, labels = rng.normal(size=(8, 50)), rng.normal(size=8)
-    elif name == "constant":
-        labels = np.zeros(60)
-    elif name == "no noise":
-        labels = rows @ rng.normal(size=20)
-    elif name == "tiny":
-        rows, labels = 1e-150 * rows, 1e-150 * labels
-    found = solve(equations_of(rows, labels), np.ones(rows.shape[1]))
-    assert all_finite(found)
-    assert 0.0 <= found.effective_parameters <= rows.shape[1]
-    if name == "no noise":
-        assert np.abs(rows @ found.coefficients - labels).max() < 1e-5
+    triangle = weighted_triangle(walls, [label(walls, x) for x in (*frames, close)], Weights(), progress=no_progress)
+    assert square(triangle) == 0.0
 
 
 def test_one_frame_many_copies_and_a_constant_energy_are_fitted(potential: LinearAce) -> None:
@@ -170,19 +146,296 @@ def test_one_frame_many_copies_and_a_constant_energy_are_fitted(potential: Linea
     for data in ([label(potential, frame)], [label(potential, frame)] * 5):
         found = refit(potential, data)
         assert all_finite(found.solution)
-        assert found.potential.evaluate(frame).energy == pytest.approx(data[0].energy, abs=1e-2)
+        assert found.potential.evaluate(frame).energy == pytest.approx(data[0].energy, abs=1e-6)
     flat = [Labelled(frame=Atoms("H"), energy=-1.0, forces=np.zeros((1, 3)))] * 3
     assert not refit(potential, flat).potential.weights.any()
 
 
-def test_nothing_to_fit_and_labels_that_are_not_finite_are_refused(potential: LinearAce) -> None:
-    with pytest.raises(BadInput, match="no frames"):
-        refit(potential, [])
-    good = label(potential, rattled(1)[0])
-    with pytest.raises(BadInput, match="not finite"):
-        refit(potential, [good, replace(good, energy=float("nan"))])
-
-
-def test_the_fit_is_repeatable(potential: LinearAce) -> None:
+def test_the_factor_is_that_of_the_rows(potential: LinearAce) -> None:
     data = [label(potential, frame) for frame in rattled(6)]
-    assert np.array_equal(refit(potential, data).potential.weights, refit(potential, data).potential.weights)
+    found = refit(potential, data)
+    empty = replace(potential, weights=np.zeros_like(potential.weights))
+    rows = np.concatenate([frame_rows(empty, one, Weights())[0] for one in data])
+    precision = np.tile(functions(potential.basis).degree, 3) ** 2.0
+    wanted = rows.T @ rows + found.solution.ridge * np.diag(precision)
+    assert np.abs(found.solution.factor.T @ found.solution.factor - wanted).max() < 1e-13 * np.abs(wanted).max()
+
+
+def test_a_frame_without_atoms_has_no_rows(potential: LinearAce) -> None:
+    nothing = Labelled(frame=Atoms(), energy=0.0, forces=np.zeros((0, 3)))
+    data = [label(potential, frame) for frame in rattled(3)]
+    assert refit(potential, [*data, nothing]).n_rows == refit(potential, data).n_rows
+
+
+def test_the_fit_is_repeatable_and_the_order_of_frames_does_not_matter(
+    potential: LinearAce, noisy: list[Labelled]
+) -> None:
+    found = refit(potential, noisy).potential.weights
+    assert np.array_equal(refit(potential, noisy).potential.weights, found)
+    assert np.abs(refit(potential, noisy[::-1]).potential.weights - found).max() < 1e-10
+    assert np.abs(refit(potential, noisy[1:]).potential.weights - found).max() > 1e-6  # the bar can be missed
+
+
+def test_a_frame_larger_than_a_chunk_is_taken_in_pieces(potential: LinearAce, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = [label(potential, frame) for frame in rattled(6)]
+    wanted = weighted_triangle(potential, data, Weights(), progress=no_progress)
+    monkeypatch.setattr(rows_module, "_CHUNK_ROWS", 7)
+    found = weighted_triangle(potential, data, Weights(), progress=no_progress)
+    sums = [made.matrix.T @ made.matrix for made in (found, wanted)]
+    assert found.n_rows == wanted.n_rows
+    assert np.abs(sums[0] - sums[1]).max() < 1e-13 * np.abs(sums[1]).max()
+
+
+def test_progress_tells_rows_and_their_rate(potential: LinearAce, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_module, "_CHUNK_ROWS", 64)
+    told: list[tuple[int, int, str]] = []
+    data = [label(potential, frame) for frame in rattled(9)]
+    found = refit(potential, data, progress=lambda *given: told.append(given))
+    assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
+    assert told[0][2].startswith("64 rows, ")
+    assert told[-2][:2] == (9, 9)
+    assert told[-2][2].startswith(f"{found.n_rows} rows, ")
+    assert told[-2][2].endswith(" a second")
+    assert told[-1] == (9, 9, f"solving for {found.n_columns} coefficients")
+
+
+# Refusals
+
+
+def moved(frame: Atoms, factor: float) -> Atoms:
+    result = frame.copy()
+    result.positions[:2] = factor
+    return result
+
+
+WRONG: dict[str, tuple[type[Exception], str, Callable[[Labelled], Labelled]]] = {
+    "energy": (BadInput, "the label energy is not finite", lambda x: replace(x, energy=nan)),
+    "forces": (BadInput, "the label forces is not finite", lambda x: replace(x, forces=x.forces + np.inf)),
+    "stress": (BadInput, "the label stress is not finite", lambda x: replace(x, stress=np.full((3, 3), nan))),
+    "shape": (BadInput, r"forces has shape \(4, 3\)", lambda x: replace(x, forces=x.forces[1:])),
+    "no volume": (BadInput, "no cell with a volume", lambda x: replace(x, frame=Atoms(x.frame.symbols, np.eye(5, 3)))),
+    "position": (BadInput, "not finite", lambda x: replace(x, frame=moved(x.frame, nan))),
+    "overlap": (ModelFailure, "apart", lambda x: replace(x, frame=moved(x.frame, 0.0))),
+    "element": (NotApplicable, "does not cover N", lambda x: replace(x, frame=Atoms("N5", cell=x.frame.cell))),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("is_parallel", [False, True])
+@pytest.mark.usefixtures("small_blocks")
+def test_a_frame_that_cannot_be_fitted_is_named(potential: LinearAce, name: str, is_parallel: bool) -> None:
+    kind, message, spoil = WRONG[name]
+    methane = Atoms("CH4", molecule("CH4").positions, cell=[5.0, 5.0, 5.0], pbc=True)
+    data = [label(potential, frame) for frame in [*rattled(30), methane, *rattled(3)]]
+    data[30] = spoil(data[30])
+    executor = Backwards() if is_parallel else None
+    with pytest.raises(kind, match=rf"^frame 30: .*{message}"):
+        refit(potential, data, executor=executor)
+    assert executor is None or executor.sent > 1
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (Weights(energy=0.0, forces=0.0, stress=0.0), "no weight"),
+        (Weights(energy=-1.0), r"weight of energy is -1\.0"),
+        (Weights(forces=nan), "weight of forces is nan"),
+    ],
+)
+def test_weights_without_meaning_are_refused(potential: LinearAce, weights: Weights, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        refit(potential, [label(potential, rattled(1)[0])], weights=weights)
+
+
+def test_no_frames_no_rows_and_no_blocks_are_refused(potential: LinearAce) -> None:
+    for executor in (None, Backwards()):
+        with pytest.raises(BadInput, match="no frames"):
+            refit(potential, [], executor=executor)
+        with pytest.raises(BadInput, match="no rows"):
+            refit(potential, [Labelled(frame=Atoms(), energy=0.0, forces=np.zeros((0, 3)))], executor=executor)
+    with pytest.raises(BadInput, match="in_flight = 0"):
+        refit(potential, [label(potential, rattled(1)[0])], executor=Backwards(), in_flight=0)
+
+
+# Workers
+
+
+class Backwards:
+    """An executor that does nothing until it is asked for a result, and then the latest call first."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = []
+        self.most = self.sent = 0
+
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        future = LateFuture(self)
+        self.calls.append((future, function, args))
+        self.most, self.sent = max(self.most, len(self.calls)), self.sent + 1
+        return future
+
+    def run(self) -> None:
+        while self.calls:
+            future, function, args = self.calls.pop()
+            try:
+                future.set_result(function(*args))
+            except (BadInput, ModelFailure, NotApplicable) as error:
+                future.set_exception(error)
+
+
+class LateFuture(Future[Any]):
+    def __init__(self, owner: Backwards) -> None:
+        super().__init__()
+        self.owner = owner
+
+    def result(self, timeout: float | None = None) -> Any:
+        self.owner.run()
+        return super().result(timeout)
+
+
+@contextmanager
+def dask_client() -> Iterator[Any]:
+    from distributed import Client
+
+    with Client(
+        processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0", protocol="inproc"
+    ) as client:
+        yield client
+
+
+EXECUTORS: dict[str, Callable[[], AbstractContextManager[Executor]]] = {
+    "threads": lambda: ThreadPoolExecutor(2),
+    "processes": lambda: ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")),
+    "dask": dask_client,
+}
+
+
+@pytest.fixture
+def noisy(potential: LinearAce) -> list[Labelled]:
+    rng, data = np.random.default_rng(0), [label(potential, frame) for frame in rattled(40)]
+    return [replace(x, forces=x.forces + 0.02 * rng.normal(size=x.forces.shape)) for x in data]
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_ROWS_PER_COLUMN", 0.1)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_workers_find_the_same_coefficients(potential: LinearAce, noisy: list[Labelled], name: str) -> None:
+    here = refit(potential, noisy)
+    told: list[str] = []
+    with EXECUTORS[name]() as executor:
+        there = refit(potential, noisy, executor=executor, progress=lambda *given: told.append(given[2]))
+    assert len(told) > 4  # blocks, and the solving
+    assert there.n_rows == here.n_rows
+    assert there.solution.ridge == pytest.approx(here.solution.ridge, rel=1e-6)
+    assert np.abs(there.potential.weights - here.potential.weights).max() < 1e-9
+    assert there.solution.sigma == pytest.approx(here.solution.sigma, rel=1e-9)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_who_ends_first_and_how_many_are_under_way_does_not_matter(potential: LinearAce, noisy: list[Labelled]) -> None:
+    found = []
+    for in_flight in (1, 2, 100):
+        executor = Backwards()
+        found.append(refit(potential, noisy, executor=executor, in_flight=in_flight).potential.weights)
+        assert executor.most == min(in_flight, executor.sent)
+        assert executor.sent > 3
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_after_a_failure_nothing_more_is_started(potential: LinearAce, noisy: list[Labelled]) -> None:
+    held, futures = Event(), list[Future[Any]]()
+    with ThreadPoolExecutor(1) as pool:
+
+        class Watched:
+            def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
+                if len(futures) == 1:
+                    futures.append(pool.submit(held.wait, 10.0))  # keeps the only thread busy
+                futures.append(pool.submit(function, *args))
+                return futures[-1]
+
+        with pytest.raises(BadInput, match="frame 0"):
+            refit(potential, [replace(noisy[0], energy=nan), *noisy[1:]], executor=Watched())
+        held.set()
+    assert len(futures) > 3
+    assert all(future.cancelled() for future in futures[2:])
+
+
+def test_blocks_cover_all_frames_and_are_worth_a_merge(noisy: list[Labelled]) -> None:
+    rows = sum(count_rows(one) for one in noisy)
+    for n_columns in (1, 5, 50, 10**6):
+        ends = module._block_ends(noisy, n_columns)
+        assert ends == sorted(set(ends))
+        assert ends[-1] == len(noisy)
+        assert len(ends) <= max(1.0, 1.2 * rows / (4 * n_columns))
+    assert len(module._block_ends(noisy * 50, 1)) == 64
+    assert module._block_ends(noisy[:1], 1) == [1]
+
+
+# Memory
+
+
+class Lazy(Sequence[Labelled]):
+    """Frames made when they are asked for; a slice is as lazy."""
+
+    def __init__(self, places: range, make: Callable[[int], Labelled]) -> None:
+        self.places, self.make = places, make
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, place: int) -> Labelled: ...
+    @overload
+    def __getitem__(self, place: slice) -> Lazy: ...
+    def __getitem__(self, place: int | slice) -> Labelled | Lazy:
+        if isinstance(place, slice):
+            return Lazy(self.places[place], self.make)
+        return self.make(self.places[place])
+
+    def __iter__(self) -> Iterator[Labelled]:
+        raise AssertionError("all frames at once")
+
+
+def crystal(potential: LinearAce, seed: int) -> Labelled:
+    frame = molecule("CH3CH2OH")
+    frame.set_cell([5.0, 5.0, 5.0])
+    frame.pbc = True
+    frame *= (2, 2, 1)
+    frame.rattle(0.1, seed=seed)
+    return label(potential, frame)
+
+
+def peak_bytes(action: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_number_of_frames(potential: LinearAce) -> None:
+    def run(n_frames: int) -> Triangle:
+        data = Lazy(range(n_frames), lambda seed: crystal(potential, seed))
+        return weighted_triangle(potential, data, Weights(), progress=no_progress)
+
+    assert run(25).n_rows > 2048  # more than one chunk, and the kernels are compiled
+    few, many = peak_bytes(lambda: run(25)), peak_bytes(lambda: run(100))
+    n_columns = potential.weights.size
+    assert many < 1.15 * few  # the last chunk is a part of one
+    assert many < 8 * (2 * (n_columns + 1) ** 2 + 3 * (2048 + 128) * (n_columns + 1)) + 2**20
+    assert peak_bytes(lambda: [frame_rows(potential, crystal(potential, k), Weights()) for k in range(100)]) > many
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_lazy_frames_are_fitted_here_and_by_workers(potential: LinearAce) -> None:
+    data = Lazy(range(12), lambda seed: crystal(potential, seed))
+    wanted = refit(potential, [data[k] for k in range(12)]).potential.evaluate(data[0].frame)
+    for executor in (None, Backwards()):
+        found = refit(potential, data, executor=executor).potential.evaluate(data[0].frame)
+        assert np.abs(found.forces - wanted.forces).max() < 1e-10

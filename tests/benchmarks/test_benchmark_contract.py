@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from pair_model import PairModel
+from site_model import Sums
 
 from mlipbench import benchmarks
 from mlipbench.core.benchmark import About, Context, Observation
@@ -23,14 +24,27 @@ QUICK: dict[str, dict[str, Any]] = {
     "rigid_body_forces": {},
     "intra_inter": {"max_frames": 12},
     "symmetry": {"n_frames": 4},
+    "feature_symmetry": {"n_frames": 4},
+    "completeness": {},
+    "body_order": {"max_neighbours": 3, "n_draws": 3},
+    "smoothness": {"n_frames": 1, "max_pairs": 2, "n_points": 61, "n_suspects": 1},
+    "locality": {"n_strings": 1, "length_A": 20.0, "far_A": 10.0, "n_moved": 4},
+    "extensivity": {"n_molecules": 2},
     "speed": {"n_repeats": 2, "batch_frames": 3},
+}
+# Benchmarks about single atoms: a model that has features, and what is perfect where there is such a thing.
+ABOUT_SITES: dict[str, tuple[Sums, Sums | None]] = {
+    "feature_symmetry": (Sums(), Sums()),
+    "completeness": (Sums(order=3), None),
+    "body_order": (Sums(), None),
 }
 
 
 @pytest.mark.parametrize("name", benchmarks.TABLE)
 def test_benchmark_keeps_the_contract(name: str, data: Dataset) -> None:
     made = benchmarks.benchmark(name)(**QUICK[name])
-    check_benchmark(made, PairModel(scale=1.1), data, perfect=PairModel())
+    model, perfect = ABOUT_SITES.get(name, (PairModel(scale=1.1), PairModel()))
+    check_benchmark(made, model, data, perfect=perfect)
 
 
 @pytest.mark.parametrize("name", benchmarks.TABLE)

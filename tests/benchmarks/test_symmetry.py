@@ -11,7 +11,8 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 from pair_model import CUTOFF_A, PairModel
 
-from mlipbench.benchmarks.symmetry import OPERATIONS, Symmetry, random_rotation
+from mlipbench.benchmarks.operations import OPERATIONS, random_rotation
+from mlipbench.benchmarks.symmetry import Symmetry
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import MetricValue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
+from mlipbench.ace.file import read
+from mlipbench.ace.posterior import Noise
+from mlipbench.ace.rows import Weights
 from mlipbench.core.benchmark import no_progress
 from mlipbench.core.dataset import Dataset, DatasetSpec
-from mlipbench.core.model import ModelSpec, Trained
+from mlipbench.core.model import Committee, ModelSpec, Trained
 from mlipbench.errors import BadInput
 from mlipbench.models.ace import load
 from mlipbench.training.ace import CHECKPOINT, DEFAULTS, train
@@ -98,11 +102,71 @@ def test_the_same_recipe_gives_the_same_file(data: tuple[Dataset, Dataset], tmp_
     assert (tmp_path / "a" / CHECKPOINT).read_bytes() == (tmp_path / "b" / CHECKPOINT).read_bytes()
 
 
+def test_the_file_holds_a_committee(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    few = data[0].take(range(6)), data[1]
+    made = trained(few, tmp_path / "a", n_members=5)
+    found = read(tmp_path / "a" / CHECKPOINT)
+    assert found.uncertainty is not None
+    assert found.uncertainty.members.shape == (5, *found.potential.weights.shape)
+    assert found.uncertainty.factor is None
+    assert found.uncertainty.noise == Noise(sigma=made.facts["evidence_sigma"], weights=Weights())
+    assert made.facts["energy_noise_meV_per_sqrt_atom"] == pytest.approx(1e3 * made.facts["evidence_sigma"] / 10.0)
+    assert made.facts["forces_noise_meV_per_A"] == pytest.approx(1e3 * made.facts["evidence_sigma"])
+    assert 0 < made.facts["effective_parameters"] < made.facts["n_columns"]
+    model = load(ModelSpec(name="a", kind="ace", checkpoint=str(tmp_path / "a" / CHECKPOINT)), device="cpu")
+    assert isinstance(model, Committee)
+    assert (model.predict_std(data[1].frames).forces_std > 0).all()
+
+
+def test_the_seed_draws_the_members_and_nothing_else(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    few = data[0].take(range(6)), data[1]
+    for seed in (0, 1):
+        out = tmp_path / str(seed)
+        train(*few, options={**TINY, "n_members": 2}, seed=seed, device="cpu", out=out, progress=no_progress)
+    first, second = (read(tmp_path / str(seed) / CHECKPOINT) for seed in (0, 1))
+    assert np.array_equal(first.potential.weights, second.potential.weights)
+    assert first.uncertainty is not None
+    assert second.uncertainty is not None
+    assert not np.array_equal(first.uncertainty.members, second.uncertainty.members)
+
+
+def test_the_posterior_can_be_kept_whole_or_not_at_all(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    few = data[0].take(range(6)), data[1]
+    trained(few, tmp_path / "full", posterior="full", n_members=400)
+    trained(few, tmp_path / "none", posterior="none")
+    assert read(tmp_path / "none" / CHECKPOINT).uncertainty is None
+    found = read(tmp_path / "full" / CHECKPOINT).uncertainty
+    assert found is not None
+    assert found.factor is not None
+    spec = ModelSpec(name="a", kind="ace", checkpoint=str(tmp_path / "full" / CHECKPOINT))
+    analytic = load(spec, device="cpu").predict_std(data[1].frames)  # type: ignore[attr-defined]
+    members = load(replace(spec, options={"std": "members"}), device="cpu").predict_std(data[1].frames)  # type: ignore[attr-defined]
+    # The root of a mean of 400 squares is off by 1 / √800 of itself.
+    np.testing.assert_allclose(members.energy_std, analytic.energy_std, rtol=5 / 800**0.5)
+    np.testing.assert_allclose(members.forces_std, analytic.forces_std, rtol=5 / 800**0.5)
+
+
+def test_labels_without_content_get_a_note(tmp_path: Path) -> None:
+    lone = dataset([Atoms("Cu"), Atoms("Au")] * 2)
+    made = trained((lone, lone), tmp_path)
+    assert made.notes == ("The fit leaves nothing unexplained, so the members of the committee do not differ.",)
+
+
+def test_four_features_and_cutoffs_of_pairs_reach_the_basis(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    few = data[0].take(range(4)), data[1]
+    degrees = {"nu1": 4, "nu2": 3, "nu3": 2, "nu4": 2}
+    trained(few, tmp_path, degrees=degrees, pair_cutoffs_A={"Au-Cu": 4.0, "Cu-Cu": 3.5})
+    basis = read(tmp_path / CHECKPOINT).potential.basis
+    assert basis.degrees == (4.0, 3.0, 2.0, 2.0)
+    assert basis.pair_cutoffs_A == ((29, 29, 3.5), (29, 79, 4.0))
+
+
 def test_one_composition_gets_a_note(tmp_path: Path) -> None:
     frames = [Atoms("CuAu", [[0, 0, 0], [0, 0, 2.3 + 0.1 * k]]) for k in range(5)]
     made = trained((dataset(frames), dataset(frames)), tmp_path)
     assert made.notes == (
         "E0s from least squares have rank 1 of 2 elements: energies of other compositions are meaningless.",
+        "The fit leaves nothing unexplained, so the members of the committee do not differ.",  # 35 rows
     )
     assert "valid_stress_rmse_meV_per_A3" not in made.facts
 
@@ -126,7 +190,19 @@ def test_isolated_and_tabulated_e0s_are_those_of_lone_atoms(data: tuple[Dataset,
     ("options", "says"),
     [
         ({"cutof_A": 4.0}, "unknown option 'cutof_A'. Did you mean 'cutoff_A'"),
-        ({"degrees": {"nu1": 3, "nu4": 2}}, "unknown degree 'nu4'"),
+        ({"degrees": {"nu1": 3, "nu5": 2}}, "unknown degree 'nu5'"),
+        ({"pair_cutoffs_A": 3.0}, "pair_cutoffs_A is 3.0; it must be a table"),
+        ({"pair_cutoffs_A": {"Cu": 3.0}}, "names 'Cu'; two symbols such as 'C-H' are needed"),
+        ({"pair_cutoffs_A": {"Cu-Xy": 3.0}}, "names 'Cu-Xy'; two symbols"),
+        ({"pair_cutoffs_A": {"Cu-Au-Cu": 3.0}}, "names 'Cu-Au-Cu'; two symbols"),
+        ({"pair_cutoffs_A": {"Cu-H": 3.0}}, "names 'Cu-H', and the training frames hold only Cu, Au"),
+        ({"pair_cutoffs_A": {"Cu-Au": 3.0, "Au-Cu": 3.0}}, "names 'Au-Cu' twice"),
+        ({"pair_cutoffs_A": {"Cu-Au": "3"}}, "pair_cutoffs_A.Cu-Au is '3'"),
+        ({"pair_cutoffs_A": {"Cu-Au": 5.0}}, "pair_cutoffs_A.Cu-Au is 5.0; above 0 up to cutoff_A = 4.5"),
+        ({"pair_cutoffs_A": {"Cu-Au": 0}}, "pair_cutoffs_A.Cu-Au is 0; above 0"),
+        ({"posterior": "all"}, "unknown posterior 'all'"),
+        ({"n_members": 0}, "n_members is 0; from 1 to"),
+        ({"n_members": 2.0}, "n_members is 2.0; it must be a whole number"),
         ({"degrees": 3}, "degrees is 3; it must be a table"),
         ({"cutoff_A": "4"}, "cutoff_A is '4'"),
         ({"cutoff_A": 0.0}, "cutoff_A is 0.0"),

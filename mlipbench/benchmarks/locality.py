@@ -1,0 +1,250 @@
+"""How far away can an atom be and still be felt?
+
+Molecules of the data are laid in a string, in contact with each other so that neighbours can pass on what they feel.
+One atom is moved a little, and every other atom is asked for its force and, where the model tells, its energy:
+
+site energy   felt up to the cutoff r; with message passing, up to r for each layer
+force         felt up to twice that, as the sites in between feel both; in a pair potential, up to r
+
+The round-off of the same numbers is measured too, on the same string, moved as a whole and with its atoms in another
+order. A change that does not stand out from it is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import numpy as np
+
+from mlipbench.benchmarks.comparison import value_of
+from mlipbench.benchmarks.frames import FRAMES_PER_CALL, predict
+from mlipbench.benchmarks.molecular import LONE_ELEMENTS
+from mlipbench.benchmarks.operations import random_rotation
+from mlipbench.benchmarks.pieces import Piece, contact_shift_A, joined, pieces
+from mlipbench.core.benchmark import About, Context, Observation
+from mlipbench.core.dataset import Dataset
+from mlipbench.core.measure import squares
+from mlipbench.core.metric import Metric, MetricValue
+from mlipbench.core.model import Float, Int, Model, SiteEnergies
+from mlipbench.core.view import Axis, Lines, View
+from mlipbench.errors import BadInput, ModelFailure, NotApplicable
+from mlipbench.units import MEV_PER_EV
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+CONTACT_A: Final = 2.2  # between neighbouring molecules: not bonded, and within any cutoff
+N_ROUND_OFF: Final = 3  # times a string is asked again for its round-off
+MARGIN: Final = 5.0  # a change is felt when it is so many times larger than the largest round-off
+BIN_A: Final = 1.0  # of the figures
+SHOWN_FROM: Final = 1e-15  # figures of decades have no place for zero
+QUANTITIES: Final = ("energy", "force")
+UNITS: Final = {"energy": "meV", "force": "meV/Å"}
+
+
+def _metrics(quantity: str, title: str) -> tuple[Metric, Metric]:
+    """Return the definitions of the field of a quantity, and of its leak."""
+    return (
+        Metric(
+            name=f"receptive_field_{quantity}", title=f"Receptive field: {title}", unit="Å", better="lower",
+            good=24.0, bad=36.0, headline=True,
+            says=f"largest distance at which moving an atom changes a {title}; a property, not a merit: all up to 24 Å"
+            " score alike; mean over strings of molecules; interval over strings",
+        ),
+        Metric(
+            name=f"leak_{quantity}", title=f"Leak: {title}", unit=UNITS[quantity], better="lower",
+            good=1e-6, bad=1e-3, log_scale=True,
+            says=f"root mean square change of {title} (of a vector, its length) over atoms farther than far_A (36 Å)"
+            " from the moved one, where changes within round-off are none; interval over strings",
+        ),
+    )  # fmt: skip
+
+
+METRICS: Final = (*_metrics("energy", "site energy"), *_metrics("force", "force"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locality:
+    """Move single atoms in strings of molecules, and see who feels it.
+
+    Attributes:
+        n_strings: each of other molecules.
+        length_A: of a string.
+        n_moved: atoms moved, one at a time, evenly spaced along each string.
+        shift_A: how far each is moved, in a random direction.
+        far_A: beyond this distance nothing should be felt.
+        lone_elements: never bonded when molecules are found by the bond rule.
+    """
+
+    about: ClassVar[About] = About(
+        name="locality",
+        title="Locality",
+        question="How far away can an atom be and still be felt?",
+        metrics=METRICS,
+        observe_version=1,
+        score_version=1,
+        source="an energy of atoms that see each other up to a cutoff changes nowhere else, to the last digit",
+        grade="verification",
+        seconds=5.0,
+    )
+
+    n_strings: int = 3
+    length_A: float = 60.0
+    n_moved: int = 24
+    shift_A: float = 0.1
+    far_A: float = 36.0
+    lone_elements: tuple[str, ...] = LONE_ELEMENTS
+
+    def observe(self, model: Model, data: Dataset, context: Context) -> Observation:
+        """Ask for each string as it is, moved as a whole, and with single atoms moved.
+
+        Raises:
+            BadInput: a parameter is out of range.
+            NotApplicable: the model does not cover the molecules.
+            ModelFailure: the model is at fault.
+        """
+        self._check()
+        rng = context.rng()
+        seen: dict[str, list[Float | Int]] = {}
+        for number in range(self.n_strings):
+            alone = pieces(data, 8, rng, lone_elements=self.lone_elements)
+            atoms = string(alone, rng, length_A=self.length_A)
+            moved = _evenly(atoms, self.n_moved)
+            for name, array in self._felt(model, atoms, moved, rng, context).items():
+                seen.setdefault(name, []).append(array)
+            seen.setdefault("string", []).append(np.full(len(moved) * len(atoms), number))
+        return {name: np.concatenate(arrays) for name, arrays in seen.items()}
+
+    def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
+        """Return how far changes are felt, and what is felt too far away."""
+        found = []
+        names = np.array([f"string {number}" for number in seen["string"].tolist()])
+        far = seen["distance"] > self.far_A
+        for quantity, (field, leak) in zip(QUANTITIES, (METRICS[:2], METRICS[2:]), strict=True):
+            if f"{quantity}_change" not in seen:
+                continue
+            change = MEV_PER_EV * _felt_change(seen, quantity)
+            reach = np.where(change > 0.0, seen["distance"], 0.0)
+            strings = range(int(seen["string"].max()) + 1)
+            fields = np.array([[reach[seen["string"] == k].max(), 1.0] for k in strings])
+            found.append(value_of(field, fields, np.array([f"string {k}" for k in strings]), "mean"))
+            if far.any():
+                found.append(value_of(leak, squares(change[far]), names[far], "root_mean"))
+        return tuple(found)
+
+    def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
+        """Show the largest change at each distance, beside round-off."""
+        edges = np.arange(0.0, float(seen["distance"].max()) + BIN_A, BIN_A)
+        column = np.digitize(seen["distance"], edges) - 1
+        filled = np.unique(column)
+        shown = []
+        for quantity in QUANTITIES:
+            if f"{quantity}_change" not in seen:
+                continue
+            largest = np.zeros((2, len(edges)))
+            for row, name in enumerate(("change", "round_off")):
+                np.maximum.at(largest[row], column, MEV_PER_EV * seen[f"{quantity}_{name}"])
+            shown.append(Lines(
+                title=f"How far a moved atom is felt: {'site energy' if quantity == 'energy' else 'force'}",
+                x_axis=Axis(quantity="distance from the moved atom", unit="Å"),
+                y_axis=Axis(quantity="largest change", unit=UNITS[quantity], log=True),
+                names=("change", "round-off"), x=edges[filled] + BIN_A / 2,
+                y=np.maximum(largest[:, filled], SHOWN_FROM),
+            ))  # fmt: skip
+        return tuple(shown)
+
+    def _check(self) -> None:
+        """Refuse parameters without meaning."""
+        for name, least in (("n_strings", 1), ("n_moved", 1), ("shift_A", 1e-3), ("length_A", 5.0)):
+            if not least <= getattr(self, name) < np.inf:
+                raise BadInput(f"locality: {name} is {getattr(self, name):g}; it must be {least:g} or more")
+        if not 0.0 < self.far_A < self.length_A:
+            raise BadInput(
+                f"locality: far_A is {self.far_A:g} Å; it must be less than length_A, {self.length_A:g} Å, so that"
+                " some atoms are as far away"
+            )
+
+    def _felt(
+        self, model: Model, atoms: Atoms, moved: Int, rng: np.random.Generator, context: Context
+    ) -> dict[str, Float]:
+        """Return what changes at every atom when each of some atoms is moved, flat over (moved atom, other atom)."""
+        orders = [rng.permutation(len(atoms)) for _ in range(N_ROUND_OFF)]
+        shifts_A = rng.uniform(-1.0, 1.0, size=(N_ROUND_OFF, 3))
+        again = [_shifted(atoms[order], slice(None), by) for order, by in zip(orders, shifts_A, strict=True)]
+        steps_A = rng.normal(size=(len(moved), 3))
+        steps_A *= self.shift_A / np.linalg.norm(steps_A, axis=1)[:, None]
+        changed = [_shifted(atoms, row, step) for row, step in zip(moved.tolist(), steps_A, strict=True)]
+        out = {"distance": _distances(atoms, moved, steps_A).ravel()}
+        for quantity, flat in _answers(model, [atoms, *again, *changed], context).items():
+            told = flat.reshape(1 + N_ROUND_OFF + len(moved), len(atoms), -1)
+            back = [told[1 + k][np.argsort(order)] for k, order in enumerate(orders)]
+            round_off = np.linalg.norm(np.array(back) - told[0], axis=2).max()
+            change = np.linalg.norm(told[1 + N_ROUND_OFF :] - told[0], axis=2)
+            out |= {f"{quantity}_change": change.ravel(), f"{quantity}_round_off": np.full(change.size, round_off)}
+        return out
+
+
+def string(alone: Sequence[Piece], rng: np.random.Generator, *, length_A: float) -> Atoms:
+    """Return molecules side by side along x, each turned at random and just in contact with those before it.
+
+    Args:
+        alone: to choose from, at random.
+        rng: chooses and turns.
+        length_A: the least length of the string.
+    """
+    x = np.array([1.0, 0.0, 0.0])
+    whole = alone[int(rng.integers(len(alone)))].atoms.copy()
+    while np.ptp(whole.positions[:, 0]) < length_A:
+        new = alone[int(rng.integers(len(alone)))].atoms.copy()
+        new.set_positions(new.positions @ random_rotation(rng).T)
+        shift_A = contact_shift_A(whole.positions, new.positions, x, gap_A=CONTACT_A)
+        whole = joined([whole, new], np.array([0.0 * x, shift_A * x]))
+    return whole
+
+
+def _evenly(atoms: Atoms, n: int) -> Int:
+    """Return up to n atoms, evenly spaced in their order along x, both ends among them."""
+    order = np.argsort(atoms.positions[:, 0], kind="stable")
+    places = np.linspace(0, len(atoms) - 1, min(n, len(atoms))).round().astype(np.int64)
+    return np.asarray(order[places], dtype=np.int64)
+
+
+def _distances(atoms: Atoms, moved: Int, steps_A: Float) -> Float:
+    """Return how near each moved atom comes to every other before or after its step, shape (n_moved, n_atoms), Å."""
+    places = [atoms.positions[moved], atoms.positions[moved] + steps_A]
+    distances = [np.linalg.norm(atoms.positions[None] - place[:, None], axis=2) for place in places]
+    nearest = np.minimum(*distances)
+    nearest[np.arange(len(moved)), moved] = 0.0
+    return np.asarray(nearest)
+
+
+def _shifted(atoms: Atoms, rows: int | slice, by_A: Float) -> Atoms:
+    """Return a copy with some atoms moved."""
+    moved = atoms.copy()
+    moved.positions[rows] += by_A
+    return moved
+
+
+def _answers(model: Model, frames: Sequence[Atoms], context: Context) -> dict[str, Float]:
+    """Return site energies in eV, where the model tells them, and forces in eV/Å, atom after atom."""
+    found = {"force": predict(model, frames, context, remark="strings of molecules").forces}
+    if not isinstance(model, SiteEnergies):
+        return found
+    parts = []
+    try:
+        for start in range(0, len(frames), FRAMES_PER_CALL):
+            parts.append(model.site_energies(frames[start : start + FRAMES_PER_CALL]))
+    except NotApplicable:  # its energy is no sum over atoms
+        return found
+    sites = np.concatenate(parts)
+    if sites.shape != (len(found["force"]),) or not np.isfinite(sites).all():
+        raise ModelFailure(f"the model returned site energies of shape {sites.shape}, or not all finite")
+    return {"energy": sites, **found}
+
+
+def _felt_change(seen: Observation, quantity: str) -> Float:
+    """Return the changes that stand out from round-off, and zero for the others."""
+    change, round_off = seen[f"{quantity}_change"], seen[f"{quantity}_round_off"]
+    return np.where(change > MARGIN * round_off, change, 0.0)

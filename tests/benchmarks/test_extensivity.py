@@ -1,0 +1,175 @@
+"""Parts that do not know of each other add up; what is left over has its size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from ase import Atoms
+from pair_model import PairModel, labelled
+from potentials import COULOMB_EV_A, GlobalTerm, Potential, charges, held_to_the_centre, square_of_size
+
+from mlipbench.benchmarks.extensivity import METRICS, Extensivity
+from mlipbench.core.benchmark import Context
+from mlipbench.core.dataset import Dataset
+from mlipbench.core.metric import score
+from mlipbench.core.model import Model, Predictions
+from mlipbench.core.view import Lines
+from mlipbench.errors import BadInput, NotApplicable
+from mlipbench.testing.benchmarks import check_benchmark
+
+MADE = Extensivity(n_molecules=4)
+
+
+@pytest.fixture(scope="module")
+def molecules() -> Dataset:
+    return labelled(["molecule"], n_trajectories=4, n_frames=1)
+
+
+@pytest.fixture(scope="module")
+def atoms() -> Dataset:
+    """Lone oxygen atoms."""
+    return labelled(["atom"], n_trajectories=4, n_frames=1)
+
+
+def measured(model: Model, data: Dataset, context: Context) -> dict[tuple[str, str], float]:
+    return {(v.metric, v.part): v.value for v in MADE.score(MADE.observe(model, data, context), data)}
+
+
+def check_extensive(model: Model, data: Dataset, context: Context) -> None:
+    found = measured(model, data, context)
+    assert {name for name, _ in found} == {metric.name for metric in METRICS}
+    for metric in METRICS:
+        assert score(metric, found[metric.name, ""]) == 1.0, metric.name
+
+
+def test_short_sighted_models_add_up(molecules: Dataset, context: Context) -> None:
+    check_extensive(PairModel(), molecules, context)
+    check_extensive(Potential(), molecules, context)
+
+
+@pytest.mark.parametrize("term", [square_of_size, held_to_the_centre, charges])
+def test_the_check_has_teeth(term: object, molecules: Dataset, context: Context) -> None:
+    with pytest.raises(AssertionError):
+        check_extensive(GlobalTerm(term=term), molecules, context)  # type: ignore[arg-type]
+
+
+def test_square_of_size(molecules: Dataset, context: Context) -> None:
+    """With c n²: two of six atoms leave 2 c 6² for 12 atoms, three 6 c 6² for 18, six atoms c (6² - 6) for 6."""
+    found = measured(GlobalTerm(term=square_of_size), molecules, context)
+    for distance in ("25 Å", "50 Å", "100 Å"):
+        part = f"distance={distance}"
+        assert found["pair_energy", part] == pytest.approx(2 * 36 / 12)
+        assert found["copies_energy", part] == pytest.approx(6 * 36 / 18)
+        assert found["atoms_energy", part] == pytest.approx(30 / 6)
+    assert found["atoms_force", ""] == 0.0
+    assert found["pair_force", ""] < 1e-9
+
+
+def test_two_charges(atoms: Dataset, context: Context) -> None:
+    """Coulomb's law between two atoms, and its decay; nothing to scatter in a single atom."""
+    found = measured(GlobalTerm(term=charges), atoms, context)
+    for d in (25.0, 50.0, 100.0):
+        part = f"distance={d:g} Å"
+        assert found["pair_energy", part] == pytest.approx(1000.0 * COULOMB_EV_A / d / 2, rel=1e-6)
+        assert found["pair_force", part] == pytest.approx(1000.0 * COULOMB_EV_A / d**2 / 3**0.5, rel=1e-6)
+    assert found["pair_energy", ""] == found["pair_energy", "distance=100 Å"]
+    assert not [name for name, _ in found if name.startswith("atoms")]
+
+
+def test_figure_shows_the_decay(atoms: Dataset, context: Context) -> None:
+    energy, force = MADE.views(MADE.observe(GlobalTerm(term=charges), atoms, context), atoms)
+    assert isinstance(energy, Lines)
+    assert isinstance(force, Lines)
+    for view, power in ((energy, 1.0), (force, 2.0)):
+        slope = np.diff(np.log(view.y[0])) / np.diff(np.log(view.x))
+        np.testing.assert_allclose(slope, -power, atol=1e-6)
+
+
+@dataclass(frozen=True)
+class Pushes(PairModel):
+    """A constant force on every atom, which no energy has."""
+
+    def answer(self, atoms: Atoms) -> tuple[float, np.ndarray, np.ndarray]:
+        energy, forces, stress = super().answer(atoms)
+        return energy, forces + np.array([0.003, 0.0, 0.0]), stress
+
+
+def test_lone_atoms_must_have_no_force(molecules: Dataset, context: Context) -> None:
+    found = measured(Pushes(), molecules, context)
+    assert found["atoms_force", ""] == pytest.approx(3.0 / 3**0.5)
+    assert found["pair_force", ""] < 1e-9
+
+
+@dataclass(frozen=True)
+class Refuses(PairModel):
+    """Does not cover lone atoms, or nothing at all."""
+
+    at_least: int = 2
+
+    def predict(self, frames: Sequence[Atoms]) -> Predictions:
+        if any(len(atoms) < self.at_least for atoms in frames):
+            raise NotApplicable("too small for this model")
+        return super().predict(frames)
+
+
+def test_what_a_model_does_not_cover_is_left_out(molecules: Dataset, context: Context) -> None:
+    names = {name.split("_")[0] for name, _ in measured(Refuses(), molecules, context)}
+    assert names == {"pair", "copies"}
+    with pytest.raises(NotApplicable, match="too small"):
+        measured(Refuses(at_least=100), molecules, context)
+
+
+def test_parts_keep_their_distance(molecules: Dataset, context: Context) -> None:
+    asked: list[Atoms] = []
+
+    @dataclass(frozen=True)
+    class Recording(PairModel):
+        def predict(self, frames: Sequence[Atoms]) -> Predictions:
+            asked.extend(frames)
+            return super().predict(frames)
+
+    replace(MADE, distances_A=(40.0,)).observe(Recording(), molecules, context)
+    for one in asked:
+        distances = one.get_all_distances()
+        is_near = distances < 5.0
+        assert distances[~is_near].min(initial=np.inf) >= 40.0 - 1e-9
+    assert {len(one) for one in asked} == {1, 6, 12, 18}
+
+
+def test_charges_of_ions_add_up(context: Context) -> None:
+    asked: list[Atoms] = []
+
+    @dataclass(frozen=True)
+    class Recording(PairModel):
+        def predict(self, frames: Sequence[Atoms]) -> Predictions:
+            asked.extend(frames)
+            return super().predict(frames)
+
+    ions = labelled(["atom"], n_trajectories=2, n_frames=1)
+    ions = replace(ions, molecule_charges=((2,), (2,)))
+    MADE.observe(Recording(), ions, context)
+    assert {(len(one), one.info["charge"]) for one in asked} == {(1, 2), (2, 4), (3, 6)}
+
+
+@pytest.mark.parametrize("distances_A", [(), (0.0, 1.0), (50.0, 25.0), (50.0, 50.0)])
+def test_distances_must_make_sense(distances_A: tuple[float, ...], atoms: Dataset, context: Context) -> None:
+    with pytest.raises(BadInput, match="give positive distances in Å, ascending"):
+        Extensivity(distances_A=distances_A).observe(PairModel(), atoms, context)
+
+
+def test_keeps_the_contract(molecules: Dataset) -> None:
+    check_benchmark(Extensivity(n_molecules=2), PairModel(scale=1.1), molecules, perfect=PairModel())
+
+
+def test_numbers_stay_with_their_version(molecules: Dataset, context: Context) -> None:
+    """When this fails, raise a version; see test_golden.py."""
+    assert (MADE.about.observe_version, MADE.about.score_version) == (1, 1)
+    found = measured(GlobalTerm(term=held_to_the_centre), molecules, context)
+    golden = {
+        "pair_energy": 1332.87321, "pair_force": 29.8090948, "copies_energy": 2367.52974, "copies_force": 39.7284826,
+        "atoms_energy": 3472.22222, "atoms_force": 48.1125224,
+    }  # fmt: skip
+    assert {name: found[name, ""] for name in golden} == pytest.approx(golden, rel=1e-6)

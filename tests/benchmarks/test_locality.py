@@ -1,0 +1,190 @@
+"""The reach of a model is found from below, and what is felt beyond it is caught."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from ase import Atoms
+from pair_model import CUTOFF_A, PairModel, labelled
+from potentials import CUTOFF_A as RC_A
+from potentials import Embedded, GlobalTerm, Potential, charges, held_to_the_centre, square_of_size
+
+from mlipbench.ace.basis import Basis, functions
+from mlipbench.ace.potential import LinearAce
+from mlipbench.benchmarks.locality import METRICS, Locality, string
+from mlipbench.benchmarks.pieces import pieces
+from mlipbench.core.benchmark import Context
+from mlipbench.core.dataset import Dataset
+from mlipbench.core.metric import score
+from mlipbench.core.model import Float, Model, Predictions
+from mlipbench.errors import BadInput, ModelFailure, NotApplicable
+from mlipbench.testing.benchmarks import check_benchmark
+
+MADE = Locality(n_strings=2, length_A=44.0, n_moved=16)
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return labelled(["molecule", "liquid"], n_trajectories=2, n_frames=1)
+
+
+def measured(model: Model, data: Dataset, context: Context) -> dict[str, float]:
+    return {v.metric: v.value for v in MADE.score(MADE.observe(model, data, context), data)}
+
+
+@dataclass(frozen=True)
+class Ace(Potential):
+    """A linear ACE with random coefficients."""
+
+    potential: LinearAce | None = None
+
+    def answer(self, atoms: Atoms) -> tuple[Float, Float]:
+        assert self.potential is not None
+        found = self.potential.evaluate(atoms)
+        return found.site_energies, found.forces
+
+
+def random_ace(cutoff_A: float) -> Ace:
+    basis = Basis(numbers=(1, 3, 6, 8), cutoff_A=cutoff_A, degrees=(6.0, 4.0), l_max=1)
+    weights = np.random.default_rng(0).normal(size=(4, functions(basis).n_functions))
+    return Ace(potential=LinearAce(basis=basis, e0_eV=np.zeros(4), weights=weights, wall_reach_A=np.zeros((4, 4))))
+
+
+def test_pair_potential_is_felt_up_to_its_cutoff(data: Dataset, context: Context) -> None:
+    found = measured(Potential(), data, context)
+    assert 0.97 * RC_A < found["receptive_field_energy"] <= RC_A
+    assert 0.97 * RC_A < found["receptive_field_force"] <= RC_A
+    assert found["leak_energy"] == found["leak_force"] == 0.0
+
+
+def test_many_body_forces_are_felt_twice_as_far(data: Dataset, context: Context) -> None:
+    found = measured(random_ace(3.5), data, context)
+    assert 0.97 * 3.5 < found["receptive_field_energy"] <= 3.5
+    assert 0.9 * 7.0 < found["receptive_field_force"] <= 7.0
+    assert found["leak_energy"] == found["leak_force"] == 0.0
+
+
+def test_passed_on_messages_reach_two_cutoffs(data: Dataset, context: Context) -> None:
+    found = measured(Embedded(), data, context)
+    assert 0.9 * 2 * RC_A < found["receptive_field_energy"] <= 2 * RC_A
+
+
+def test_without_site_energies_forces_are_enough(data: Dataset, context: Context) -> None:
+    found = measured(PairModel(), data, context)
+    assert set(found) == {"receptive_field_force", "leak_force"}
+    assert 0.97 * CUTOFF_A < found["receptive_field_force"] <= CUTOFF_A
+
+
+def check_local(model: Model, data: Dataset, context: Context) -> None:
+    found = measured(model, data, context)
+    for metric in METRICS:
+        if metric.name in found:
+            assert score(metric, found[metric.name]) == 1.0, metric.name
+
+
+@pytest.mark.parametrize("model", [Potential(), Embedded(), PairModel(), GlobalTerm(term=square_of_size)])
+def test_local_models_pass(model: Model, data: Dataset, context: Context) -> None:
+    """A term that only counts atoms is wrong, but local: `extensivity` catches it."""
+    check_local(model, data, context)
+
+
+@pytest.mark.parametrize("term", [held_to_the_centre, charges])
+def test_the_check_has_teeth(term: object, data: Dataset, context: Context) -> None:
+    with pytest.raises(AssertionError):
+        check_local(GlobalTerm(term=term), data, context)  # type: ignore[arg-type]
+
+
+def test_spring_to_the_centre_leaks_its_share(data: Dataset, context: Context) -> None:
+    """A step by s moves the centroid of n atoms by s / n, and changes every force by k s / n; k is 1 meV/Å²."""
+    made = replace(MADE, n_strings=1)
+    seen = made.observe(GlobalTerm(term=held_to_the_centre), data, context)
+    n_atoms = len(seen["distance"]) // MADE.n_moved
+    found = {v.metric: v.value for v in made.score(seen, data)}
+    assert found["leak_force"] == pytest.approx(1.0 * MADE.shift_A / n_atoms, rel=1e-6)
+    assert found["receptive_field_force"] > 40.0
+
+
+def test_round_off_is_no_reach(data: Dataset, context: Context) -> None:
+    """In single precision the far ends of the reach drown; nothing beyond it is made up."""
+    found = measured(Potential(precision=np.float32), data, context)
+    assert 0.8 * RC_A < found["receptive_field_force"] <= RC_A
+    assert found["leak_force"] == 0.0
+
+
+@dataclass(frozen=True)
+class Noisy(Potential):
+    """Every answer is off by 1 meV and 1 meV/Å, at random."""
+
+    def answer(self, atoms: Atoms) -> tuple[Float, Float]:
+        sites, forces = super().answer(atoms)
+        rng = np.random.default_rng(int(1e6 * np.abs(atoms.positions).sum()))
+        return sites + 1e-3 * rng.normal(size=sites.shape), forces + 1e-3 * rng.normal(size=forces.shape)
+
+
+def test_noise_is_measured_and_left_out(data: Dataset, context: Context) -> None:
+    found = measured(Noisy(), data, context)
+    assert 0.0 < found["receptive_field_force"] <= RC_A
+    assert found["leak_energy"] == found["leak_force"] == 0.0
+
+
+@dataclass(frozen=True)
+class NoSum(Potential):
+    """Says that its energy is no sum over atoms, or gives too few."""
+
+    shape: int | None = None
+
+    def site_energies(self, frames: Sequence[Atoms]) -> Float:
+        if self.shape is None:
+            raise NotApplicable("the energy is not a sum")
+        return np.zeros(self.shape)
+
+
+def test_site_energies_that_are_none(data: Dataset, context: Context) -> None:
+    assert set(measured(NoSum(), data, context)) == {"receptive_field_force", "leak_force"}
+    with pytest.raises(ModelFailure, match="site energies of shape"):
+        measured(NoSum(shape=3), data, context)
+
+
+@dataclass(frozen=True)
+class Refuses(Potential):
+    def predict(self, frames: Sequence[Atoms]) -> Predictions:
+        raise NotApplicable("not these elements")
+
+
+def test_refusals(data: Dataset, context: Context) -> None:
+    with pytest.raises(NotApplicable, match="not these elements"):
+        measured(Refuses(), data, context)
+    with pytest.raises(BadInput, match="far_A is 50 Å; it must be less than length_A, 40 Å"):
+        Locality(far_A=50.0, length_A=40.0).observe(PairModel(), data, context)
+    with pytest.raises(BadInput, match="n_strings is 0; it must be 1 or more"):
+        Locality(n_strings=0).observe(PairModel(), data, context)
+
+
+def test_strings_are_long_and_in_contact(data: Dataset) -> None:
+    rng = np.random.default_rng(0)
+    atoms = string(pieces(data, 4, rng, lone_elements=()), rng, length_A=50.0)
+    assert np.ptp(atoms.positions[:, 0]) >= 50.0
+    distances = atoms.get_all_distances() + 99.0 * np.eye(len(atoms))
+    assert distances.min() > 0.8
+    # Whatever the cutoff, from 3.5 Å on, the string is in one piece.
+    reached, front = {0}, [0]
+    while front:
+        front = [j for i in front for j in np.flatnonzero(distances[i] < 3.5).tolist() if j not in reached]
+        reached |= set(front)
+    assert len(reached) == len(atoms)
+
+
+def test_keeps_the_contract(data: Dataset) -> None:
+    made = Locality(n_strings=1, length_A=20.0, far_A=10.0, n_moved=4)
+    check_benchmark(made, PairModel(scale=1.1), data, perfect=PairModel())
+
+
+def test_numbers_stay_with_their_version(data: Dataset, context: Context) -> None:
+    """When this fails, raise a version; see test_golden.py."""
+    assert (MADE.about.observe_version, MADE.about.score_version) == (1, 1)
+    found = measured(GlobalTerm(term=held_to_the_centre), data, context)
+    golden = {"receptive_field_force": 44.7217622, "leak_force": 0.00208256322}
+    assert found == pytest.approx(golden, rel=1e-6)
