@@ -23,7 +23,7 @@ def install(session: nox.Session, *what: str) -> None:
 
 @nox.session(python=PYTHON)
 def benchmark(session: nox.Session) -> None:
-    install(session, "-e", ".[mace,mm]")
+    install(session, "-e", ".[mace,mm,gap]")
     session.run("mlipbench", "run", *(session.posargs or ["electrolyte"]), env=ONE_THREAD)
 
 

@@ -66,7 +66,8 @@ class Basis:
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
         checks = (
-            ("numbers", bool(self.numbers) and tuple(sorted(set(self.numbers))) == self.numbers and 0 < self.numbers[0] <= self.numbers[-1] <= 118,
+            ("numbers", bool(self.numbers) and tuple(sorted(set(self.numbers))) == self.numbers
+             and 0 < self.numbers[0] <= self.numbers[-1] <= 118,
              "distinct atomic numbers up to 118 in ascending order"),
             ("cutoff_A", 0 < self.cutoff_A < np.inf, "a positive distance in Å"),
             ("degrees", 1 <= len(self.degrees) <= MAX_ORDER and 0 <= self.degrees[0] <= 40 and max(self.degrees) <= 40,

@@ -212,30 +212,43 @@ def gather(pairs: Pairs, shell: Shell, centre: int, start: Int, index: Int, vect
 @compiled
 def _radial(pairs: Pairs, cutoff: float, shell: Shell, begin: int, end: int) -> None:
     """Fill R_n(r) and dR_n/dr: Chebyshev polynomials in the transformed distance, times the envelope of each kind."""
-    last = np.exp(-pairs.decay)
+    last, rate = np.exp(-pairs.decay), pairs.decay / cutoff
+    scale = 2.0 / (1.0 - last)
     x, dx = shell.scratch[0], shell.scratch[1]
     for q in range(begin, end):
-        t = np.exp(-pairs.decay * shell.distance[q] / cutoff)
-        x[q] = 1.0 - 2.0 * (t - last) / (1.0 - last)
-        dx[q] = 2.0 * pairs.decay / cutoff * t / (1.0 - last)
+        x[q] = np.exp(-rate * shell.distance[q])
+    for q in range(begin, end):
+        dx[q] = rate * scale * x[q]
+        x[q] = 1.0 - scale * (x[q] - last)
     first = 0
     for kind in range(2):
-        count, envelope = pairs.radial_counts[kind], pairs.envelopes[kind]
+        count = pairs.radial_counts[kind]
         f, df = shell.radial[first : first + count], shell.slope[first : first + count]
         first += count
-        for n in range(count):
+        if count > 0:
+            _envelope(pairs.envelopes[kind], cutoff, shell.distance, f[0], df[0], begin, end)
+        if count > 1:
             for q in range(begin, end):
-                if n == 0:
-                    u = 1.0 - (shell.distance[q] / cutoff) ** 2
-                    lower = u ** (envelope - 1)
-                    f[0, q] = lower * u
-                    df[0, q] = -2.0 * envelope * lower * shell.distance[q] / cutoff**2
-                elif n == 1:
-                    f[1, q] = x[q] * f[0, q]
-                    df[1, q] = dx[q] * f[0, q] + x[q] * df[0, q]
-                else:
-                    f[n, q] = 2.0 * x[q] * f[n - 1, q] - f[n - 2, q]
-                    df[n, q] = 2.0 * (dx[q] * f[n - 1, q] + x[q] * df[n - 1, q]) - df[n - 2, q]
+                f[1, q] = x[q] * f[0, q]
+                df[1, q] = dx[q] * f[0, q] + x[q] * df[0, q]
+        for n in range(2, count):
+            for q in range(begin, end):
+                f[n, q] = 2.0 * x[q] * f[n - 1, q] - f[n - 2, q]
+                df[n, q] = 2.0 * (dx[q] * f[n - 1, q] + x[q] * df[n - 1, q]) - df[n - 2, q]
+
+
+@compiled
+def _envelope(power: int, cutoff: float, distance: Float, f: Float, df: Float, begin: int, end: int) -> None:
+    """Fill (1 - (r / cutoff)²)^p and its slope."""
+    inverse = 1.0 / (cutoff * cutoff)
+    for q in range(begin, end):
+        f[q] = 1.0
+    for _ in range(power - 1):
+        for q in range(begin, end):
+            f[q] *= 1.0 - distance[q] * distance[q] * inverse
+    for q in range(begin, end):
+        df[q] = -2.0 * power * f[q] * distance[q] * inverse
+        f[q] *= 1.0 - distance[q] * distance[q] * inverse
 
 
 @compiled
