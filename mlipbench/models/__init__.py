@@ -13,6 +13,7 @@ TABLE: Final = {
     "ase": "mlipbench.models.ase:load",
     "ace": "mlipbench.models.ace:load",
     "descriptor": "mlipbench.models.descriptor:load",
+    "gap": "mlipbench.models.gap:load",
     "mace": "mlipbench.models.mace:load",
     "mm": "mlipbench.models.mm:load",
 }

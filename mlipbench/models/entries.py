@@ -15,7 +15,7 @@ from mlipbench.files.places import shared_folder
 from mlipbench.models.ase import spec_of
 
 # Ending of a checkpoint → kind of model.
-CHECKPOINTS: Final = {".model": "mace", ".pt": "mace", ".npz": "ace"}
+CHECKPOINTS: Final = {".model": "mace", ".pt": "mace", ".npz": "ace", ".gap": "gap"}
 PICKLES: Final = ("mace",)
 
 
@@ -49,7 +49,7 @@ def read_model(text: str) -> ModelEntry:
         return ModelEntry(spec=spec, about=f"checkpoint {path}")
     if ":" in text or path.suffix == ".py":
         return ModelEntry(spec=spec_of(text), about=f"ASE calculator {text}")
-    hint = "Give also a TOML file, a checkpoint (.model, .npz), package.module:factory or file.py:factory."
+    hint = "Give also a TOML file, a checkpoint (.model, .npz, .gap), package.module:factory or file.py:factory."
     raise BadInput(f"{unknown('model', text, model_names())} {hint}")
 
 

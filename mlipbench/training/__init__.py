@@ -11,6 +11,7 @@ from mlipbench.errors import unknown
 # trainer → "module:function" and the version that moves whenever the same recipe would give another model.
 TABLE: Final = {
     "ace": ("mlipbench.training.ace:train", 2),
+    "gap": ("mlipbench.training.gap:train", 1),
     "mace": ("mlipbench.training.mace:train", 1),
 }
 
