@@ -48,7 +48,8 @@ class Shell(NamedTuple):
         radial, slope: shape (n_radial, most), R_n and dR_n/dr.
         harmonics: shape (n_harmonics, most), Y_lm.
         powers: shape (3, l_max + 1, most), scratch.
-        scratch: shape (2, most).
+        element: shape (most,), of the neighbour.
+        scratch: shape (4, most), transformed distance, its slope, 1 - (r / cutoff)², and its slope.
     """
 
     who: Int
@@ -60,6 +61,7 @@ class Shell(NamedTuple):
     slope: Float
     harmonics: Float
     powers: Float
+    element: Int
     scratch: Float
 
 
@@ -168,7 +170,8 @@ def room(pairs: Pairs, start: Int) -> Shell:
         np.zeros((n_radial, most)),
         np.zeros((n_harmonics, most)),
         np.zeros((3, pairs.angular[-1] + 1, most)),
-        np.zeros((2, most)),
+        np.zeros(most, np.int64),
+        np.zeros((4, most)),
     )
 
 
@@ -176,79 +179,83 @@ def room(pairs: Pairs, start: Int) -> Shell:
 def gather(pairs: Pairs, shell: Shell, centre: int, start: Int, index: Int, vectors: Float, species: Int) -> int:
     """Fill the shell of one centre and return its number of neighbours; pairs beyond their cutoff are left out."""
     own = pairs.cutoffs[species[centre]]
-    first = shell.first
+    first, begin = shell.first, start[centre]
     first[:] = 0
-    for p in range(start[centre], start[centre + 1]):
+    for p in range(begin, start[centre + 1]):
         z = species[index[p]]
-        x, y, t = vectors[p, 0], vectors[p, 1], vectors[p, 2]
-        if x * x + y * y + t * t < own[z] * own[z]:
-            first[z + 1] += 1
+        square = vectors[p, 0] * vectors[p, 0] + vectors[p, 1] * vectors[p, 1] + vectors[p, 2] * vectors[p, 2]
+        near = square < own[z] * own[z]
+        shell.element[p - begin] = z if near else -1
+        first[z + 1] += near
     for z in range(len(own)):
         first[z + 1] += first[z]
-    for p in range(start[centre], start[centre + 1]):
-        z = species[index[p]]
-        x, y, t = vectors[p, 0], vectors[p, 1], vectors[p, 2]
-        square = x * x + y * y + t * t
-        if square < own[z] * own[z]:
+    for p in range(begin, start[centre + 1]):
+        z = shell.element[p - begin]
+        if z >= 0:
             q = first[z]
             first[z] += 1
-            distance = np.sqrt(square)
             shell.who[q] = index[p]
             shell.pair[q] = p
-            shell.distance[q] = distance
-            shell.unit[0, q] = x / distance
-            shell.unit[1, q] = y / distance
-            shell.unit[2, q] = t / distance
+            for axis in range(3):
+                shell.unit[axis, q] = vectors[p, axis]
     for z in range(len(own), 0, -1):  # each start has moved to the next one's place
         first[z] = first[z - 1]
     first[0] = 0
     n: int = first[len(own)]
+    x, y, z, distance = shell.unit[0], shell.unit[1], shell.unit[2], shell.distance
+    for q in range(n):
+        distance[q] = np.sqrt(x[q] * x[q] + y[q] * y[q] + z[q] * z[q])
+        inverse = 1.0 / distance[q]
+        x[q] *= inverse
+        y[q] *= inverse
+        z[q] *= inverse
     for z in range(len(own)):
-        _radial(pairs, own[z], shell, first[z], first[z + 1])
+        _transform(pairs, own[z], shell, first[z], first[z + 1])
+    _radial(pairs, shell, n)
     _harmonics(pairs, shell, n)
     return n
 
 
 @compiled
-def _radial(pairs: Pairs, cutoff: float, shell: Shell, begin: int, end: int) -> None:
-    """Fill R_n(r) and dR_n/dr: Chebyshev polynomials in the transformed distance, times the envelope of each kind."""
-    last, rate = np.exp(-pairs.decay), pairs.decay / cutoff
+def _transform(pairs: Pairs, cutoff: float, shell: Shell, begin: int, end: int) -> None:
+    """Fill the transformed distance and what the envelope is a power of, and their slopes."""
+    last, rate, inverse = np.exp(-pairs.decay), pairs.decay / cutoff, 1.0 / (cutoff * cutoff)
     scale = 2.0 / (1.0 - last)
-    x, dx = shell.scratch[0], shell.scratch[1]
+    x, dx, u, du = shell.scratch[0], shell.scratch[1], shell.scratch[2], shell.scratch[3]
     for q in range(begin, end):
         x[q] = np.exp(-rate * shell.distance[q])
     for q in range(begin, end):
         dx[q] = rate * scale * x[q]
         x[q] = 1.0 - scale * (x[q] - last)
-    first = 0
-    for kind in range(2):
-        count = pairs.radial_counts[kind]
-        f, df = shell.radial[first : first + count], shell.slope[first : first + count]
-        first += count
-        if count > 0:
-            _envelope(pairs.envelopes[kind], cutoff, shell.distance, f[0], df[0], begin, end)
-        if count > 1:
-            for q in range(begin, end):
-                f[1, q] = x[q] * f[0, q]
-                df[1, q] = dx[q] * f[0, q] + x[q] * df[0, q]
-        for n in range(2, count):
-            for q in range(begin, end):
-                f[n, q] = 2.0 * x[q] * f[n - 1, q] - f[n - 2, q]
-                df[n, q] = 2.0 * (dx[q] * f[n - 1, q] + x[q] * df[n - 1, q]) - df[n - 2, q]
+        u[q] = 1.0 - shell.distance[q] * shell.distance[q] * inverse
+        du[q] = -2.0 * shell.distance[q] * inverse
 
 
 @compiled
-def _envelope(power: int, cutoff: float, distance: Float, f: Float, df: Float, begin: int, end: int) -> None:
-    """Fill (1 - (r / cutoff)²)^p and its slope."""
-    inverse = 1.0 / (cutoff * cutoff)
-    for q in range(begin, end):
-        f[q] = 1.0
-    for _ in range(power - 1):
-        for q in range(begin, end):
-            f[q] *= 1.0 - distance[q] * distance[q] * inverse
-    for q in range(begin, end):
-        df[q] = -2.0 * power * f[q] * distance[q] * inverse
-        f[q] *= 1.0 - distance[q] * distance[q] * inverse
+def _radial(pairs: Pairs, shell: Shell, n: int) -> None:
+    """Fill R_n(r) and dR_n/dr: Chebyshev polynomials in the transformed distance, times the envelope of each kind."""
+    x, dx, u, du = shell.scratch[0], shell.scratch[1], shell.scratch[2], shell.scratch[3]
+    first = 0
+    for kind in range(2):
+        count, power = pairs.radial_counts[kind], pairs.envelopes[kind]
+        f, df = shell.radial[first : first + count], shell.slope[first : first + count]
+        first += count
+        if count > 0:
+            f[0, :n] = 1.0
+            for _ in range(power - 1):
+                for q in range(n):
+                    f[0, q] *= u[q]
+            for q in range(n):
+                df[0, q] = power * f[0, q] * du[q]
+                f[0, q] *= u[q]
+        if count > 1:
+            for q in range(n):
+                f[1, q] = x[q] * f[0, q]
+                df[1, q] = dx[q] * f[0, q] + x[q] * df[0, q]
+        for k in range(2, count):
+            for q in range(n):
+                f[k, q] = 2.0 * x[q] * f[k - 1, q] - f[k - 2, q]
+                df[k, q] = 2.0 * (dx[q] * f[k - 1, q] + x[q] * df[k - 1, q]) - df[k - 2, q]
 
 
 @compiled
@@ -351,16 +358,19 @@ def _unsum(pairs: Pairs, shell: Shell, g: Float, along: Float, across: Float) ->
         if begin == end:
             continue
         o = z * pairs.n_features
-        d = along[begin:end]
+        d, total = along[begin:end], shell.scratch[0, begin:end]
         for k, row, count in pairs.blocks:
             y, h = shell.harmonics[k, begin:end], across[k, begin:end]
+            total[:] = 0.0
             for n in range(row, row + count):
                 v = g[o]
                 f, df = shell.radial[n, begin:end], shell.slope[n, begin:end]
                 for q in range(end - begin):
                     h[q] += v * f[q]
-                    d[q] += v * df[q] * y[q]
+                    total[q] += v * df[q]
                 o += 1
+            for q in range(end - begin):
+                d[q] += total[q] * y[q]
 
 
 @compiled

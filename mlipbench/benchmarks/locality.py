@@ -1,8 +1,10 @@
 """How far away can an atom be and still be felt?
 
 Molecules of the data are laid in a string, in contact with each other so that neighbours can pass on what they feel.
-One atom is moved a little, and every other atom is asked for its force and, where the model tells, its energy:
+One atom is moved a little, and every other atom is asked for its force and, where the model tells, its energy. A model
+that predicts no forces, such as a descriptor, is asked for features:
 
+features      felt as site energies are
 site energy   felt up to the cutoff r; with message passing, up to r for each layer
 force         felt up to twice that, as the sites in between feel both; in a pair potential, up to r
 
@@ -23,11 +25,12 @@ from mlipbench.benchmarks.frames import FRAMES_PER_CALL, predict
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
 from mlipbench.benchmarks.operations import random_rotation
 from mlipbench.benchmarks.pieces import Piece, contact_shift_A, joined, pieces
+from mlipbench.benchmarks.sites import names_sites, site_values, units_of
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import squares
 from mlipbench.core.metric import Metric, MetricValue
-from mlipbench.core.model import Float, Int, Model, SiteEnergies
+from mlipbench.core.model import Float, Int, Model, SiteEnergies, SiteFeatures
 from mlipbench.core.view import Axis, Lines, View
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 from mlipbench.units import MEV_PER_EV
@@ -40,29 +43,38 @@ N_ROUND_OFF: Final = 3  # times a string is asked again for its round-off
 MARGIN: Final = 5.0  # a change is felt when it is so many times larger than the largest round-off
 BIN_A: Final = 1.0  # of the figures
 SHOWN_FROM: Final = 1e-15  # figures of decades have no place for zero
-QUANTITIES: Final = ("energy", "force")
-UNITS: Final = {"energy": "meV", "force": "meV/Å"}
+TITLES: Final = {"energy": "site energy", "force": "force", "features": "features"}
+UNITS: Final = {"energy": "meV", "force": "meV/Å", "features": ""}  # features: of the norm of an atom's
 
 
-def _metrics(quantity: str, title: str) -> tuple[Metric, Metric]:
+def _metrics(quantity: str, *, good: float, bad: float) -> tuple[Metric, Metric]:
     """Return the definitions of the field of a quantity, and of its leak."""
+    title = TITLES[quantity]
+    a_title, its = f"a {title}", "of a vector, its length"
+    if quantity == "features":
+        a_title, its = title, "each in units of its own size; the norm, relative to the root mean square norm"
     return (
         Metric(
             name=f"receptive_field_{quantity}", title=f"Receptive field: {title}", unit="Å", better="lower",
             good=24.0, bad=36.0, headline=True,
-            says=f"largest distance at which moving an atom changes a {title}; a property, not a merit: all up to 24 Å"
+            says=f"largest distance at which moving an atom changes {a_title}; a property, not a merit: all up to 24 Å"
             " score alike; mean over strings of molecules; interval over strings",
         ),
         Metric(
             name=f"leak_{quantity}", title=f"Leak: {title}", unit=UNITS[quantity], better="lower",
-            good=1e-6, bad=1e-3, log_scale=True,
-            says=f"root mean square change of {title} (of a vector, its length) over atoms farther than far_A (36 Å)"
+            good=good, bad=bad, log_scale=True,
+            says=f"root mean square change of {title} ({its}) over atoms farther than far_A (36 Å)"
             " from the moved one, where changes within round-off are none; interval over strings",
         ),
     )  # fmt: skip
 
 
-METRICS: Final = (*_metrics("energy", "site energy"), *_metrics("force", "force"))
+METRICS: Final = (
+    *_metrics("energy", good=1e-6, bad=1e-3),
+    *_metrics("force", good=1e-6, bad=1e-3),
+    *_metrics("features", good=1e-9, bad=1e-6),
+)
+DEFINED: Final = {metric.name: metric for metric in METRICS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,10 +134,11 @@ class Locality:
         found = []
         names = np.array([f"string {number}" for number in seen["string"].tolist()])
         far = seen["distance"] > self.far_A
-        for quantity, (field, leak) in zip(QUANTITIES, (METRICS[:2], METRICS[2:]), strict=True):
+        for quantity in TITLES:
             if f"{quantity}_change" not in seen:
                 continue
-            change = MEV_PER_EV * _felt_change(seen, quantity)
+            field, leak = DEFINED[f"receptive_field_{quantity}"], DEFINED[f"leak_{quantity}"]
+            change = _scale(quantity) * _felt_change(seen, quantity)
             reach = np.where(change > 0.0, seen["distance"], 0.0)
             strings = range(int(seen["string"].max()) + 1)
             fields = np.array([[reach[seen["string"] == k].max(), 1.0] for k in strings])
@@ -140,14 +153,14 @@ class Locality:
         column = np.digitize(seen["distance"], edges) - 1
         filled = np.unique(column)
         shown = []
-        for quantity in QUANTITIES:
+        for quantity, title in TITLES.items():
             if f"{quantity}_change" not in seen:
                 continue
             largest = np.zeros((2, len(edges)))
             for row, name in enumerate(("change", "round_off")):
-                np.maximum.at(largest[row], column, MEV_PER_EV * seen[f"{quantity}_{name}"])
+                np.maximum.at(largest[row], column, _scale(quantity) * seen[f"{quantity}_{name}"])
             shown.append(Lines(
-                title=f"How far a moved atom is felt: {'site energy' if quantity == 'energy' else 'force'}",
+                title=f"How far a moved atom is felt: {title}",
                 x_axis=Axis(quantity="distance from the moved atom", unit="Å"),
                 y_axis=Axis(quantity="largest change", unit=UNITS[quantity], log=True),
                 names=("change", "round-off"), x=edges[filled] + BIN_A / 2,
@@ -228,20 +241,45 @@ def _shifted(atoms: Atoms, rows: int | slice, by_A: Float) -> Atoms:
 
 
 def _answers(model: Model, frames: Sequence[Atoms], context: Context) -> dict[str, Float]:
-    """Return site energies in eV, where the model tells them, and forces in eV/Å, atom after atom."""
-    found = {"force": predict(model, frames, context, remark="strings of molecules").forces}
+    """Return what the model tells of each atom, atom after atom: site energies in eV, and forces in eV/Å or features.
+
+    Raises:
+        NotApplicable: it tells nothing.
+    """
+    found: dict[str, Float] = {}
+    try:
+        found["force"] = predict(model, frames, context, remark="strings of molecules").forces
+    except NotApplicable:
+        if not names_sites(model):
+            raise
+    if "force" not in found and isinstance(model, SiteFeatures):
+        said = site_values(model, frames, context, remark="strings of molecules")
+        found["features"] = said.values * units_of(said)
+    found |= _site_energies(model, frames, must=not found)
+    return found
+
+
+def _site_energies(model: Model, frames: Sequence[Atoms], *, must: bool) -> dict[str, Float]:
+    """Return site energies in eV, where the model tells them, or where it must."""
     if not isinstance(model, SiteEnergies):
-        return found
+        return {}
     parts = []
     try:
         for start in range(0, len(frames), FRAMES_PER_CALL):
             parts.append(model.site_energies(frames[start : start + FRAMES_PER_CALL]))
     except NotApplicable:  # its energy is no sum over atoms
-        return found
+        if must:
+            raise
+        return {}
     sites = np.concatenate(parts)
-    if sites.shape != (len(found["force"]),) or not np.isfinite(sites).all():
+    if sites.shape != (sum(len(atoms) for atoms in frames),) or not np.isfinite(sites).all():
         raise ModelFailure(f"the model returned site energies of shape {sites.shape}, or not all finite")
-    return {"energy": sites, **found}
+    return {"energy": sites}
+
+
+def _scale(quantity: str) -> float:
+    """Return how many of its units in `UNITS` one of those it is observed in is."""
+    return 1.0 if quantity == "features" else MEV_PER_EV
 
 
 def _felt_change(seen: Observation, quantity: str) -> Float:

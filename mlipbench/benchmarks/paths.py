@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mlipbench.benchmarks.frames import predict
+from mlipbench.benchmarks.frames import FRAMES_PER_CALL, predict
 from mlipbench.benchmarks.pieces import Piece, contact_shift_A, joined
+from mlipbench.benchmarks.sites import Sites, site_values
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.model import Float, Int, Model
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 KINDS: Final = ("dimer", "atom", "molecule")
 CONTACT_A: Final = 2.0  # nearest distance between two molecules where a path begins
+N_SIZED: Final = 9  # places on a path that say how large features are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,3 +207,63 @@ class Asker:
         said = predict(self.model, frames, self.context, remark="closer looks")
         forces = np.split(said.forces, said.offsets[1:-1])
         return [(np.full((1, 1), energy), force) for energy, force in zip(said.energy, forces, strict=True)]
+
+
+def sized(model: Model, paths: Sequence[Path], context: Context) -> tuple[tuple[Path, ...], Sites]:
+    """Return the paths that a model of single atoms covers, and what it says at a few places on each of them.
+
+    Raises:
+        ModelFailure: the model is at fault.
+        NotApplicable: it covers none.
+    """
+    covered: list[Path] = []
+    found: list[Sites] = []
+    refusals: list[NotApplicable] = []
+    for path in paths:
+        frames = [path.at(place) for place in np.linspace(path.first_A, path.last_A, N_SIZED).tolist()]
+        try:
+            found.append(site_values(model, frames, context, remark="sizes of features"))
+        except NotApplicable as refusal:
+            refusals.append(refusal)
+        else:
+            covered.append(path)
+    if not found:
+        raise refusals[0]
+    values = np.concatenate([one.values for one in found])
+    return tuple(covered), Sites(values=values, round_off=np.max([one.round_off for one in found], axis=0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureAsker:
+    """A model of single atoms that is asked for places on one path, as `physics.continuity.narrow` wants it.
+
+    Attributes:
+        model: to ask.
+        path: along which.
+        units: shape (n_features,), factors of the features.
+        context: to report to.
+    """
+
+    model: Model
+    path: Path
+    units: Float
+    context: Context
+
+    def __call__(self, _: Sequence[int], places_A: Sequence[float]) -> list[Signals]:
+        """Return the features of all atoms at each place, each of shape (n_atoms, n_features)."""
+        frames = [self.path.at(place) for place in places_A]
+        said = site_values(self.model, frames, self.context, remark="closer looks")
+        return [(features,) for features in np.split(said.values * self.units, len(places_A))]
+
+    def along(self, places_A: Float, directions: Float) -> Float:
+        """Return the features at many places along some directions only, as all of them may not fit into memory.
+
+        Args:
+            places_A: shape (n_points,).
+            directions: shape (n_features, n_directions).
+
+        Returns:
+            Shape (n_points, n_atoms, n_directions).
+        """
+        calls = np.split(places_A, np.arange(FRAMES_PER_CALL, len(places_A), FRAMES_PER_CALL))
+        return np.array([features @ directions for call in calls for (features,) in self([], call.tolist())])

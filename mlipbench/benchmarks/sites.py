@@ -44,6 +44,11 @@ class Sites:
     round_off: Float
 
 
+def names_sites(model: Model) -> bool:
+    """Does the model say anything of single atoms, features or energies?"""
+    return isinstance(model, (SiteFeatures, SiteEnergies))
+
+
 def site_values(model: Model, frames: Sequence[Atoms], context: Context, *, remark: str) -> Sites:
     """Ask about every atom, some frames at a time.
 
@@ -157,6 +162,30 @@ def weights_of(values: Float, round_off: Float) -> Float:
     size = np.sqrt((values**2).mean(axis=0))
     counts = size > ABOVE_NOISE * round_off
     return np.asarray(np.divide(1.0, size + SMALL * size.max(), out=np.zeros_like(size), where=counts))
+
+
+def units_of(sites: Sites) -> Float:
+    """Return factors of features that make each count alike, and the root mean square norm of an atom's vector 1.
+
+    Args:
+        sites: of the atoms that norm is of.
+
+    Returns:
+        Shape (n_features,).
+
+    Raises:
+        NotApplicable: no atom has a feature that differs from those of the atom alone.
+
+    >>> units_of(Sites(values=np.array([[3.0, 0.0], [-5.0, 0.0]]), round_off=np.full(2, 1e-13))).round(3).tolist()
+    [0.243, 0.0]
+    """
+    weights = weights_of(sites.values, sites.round_off)
+    norm = float(np.sqrt(((weights * sites.values) ** 2).sum(axis=1).mean()))
+    if not norm > 0.0:
+        raise NotApplicable(
+            "the model says of every atom here what it says of the atom alone; it needs data with atoms in its reach"
+        )
+    return weights / norm
 
 
 def decades(title: str, values: Sequence[MetricValue]) -> Bars:

@@ -4,6 +4,9 @@ Atoms and molecules are pulled out of contact and beyond any cutoff, wherever th
 energy or the forces look odd, the place is narrowed down and the jumps are measured (`physics.continuity`): of the
 energy, of the forces, and of their slope along the path. A force is a vector for each atom; its jump is that of the
 atom where it is largest.
+
+A descriptor has no energy. Then the features of each atom are a vector, and so are their slope and curvature along the
+path.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from mlipbench.benchmarks.molecular import LONE_ELEMENTS
 from mlipbench.benchmarks.paths import (
     KINDS,
     Asker,
+    FeatureAsker,
     Path,
     Sampled,
     dimers,
@@ -27,9 +31,11 @@ from mlipbench.benchmarks.paths import (
     pulled_molecules,
     sample,
     sample_covered,
+    sized,
     unit_of,
 )
 from mlipbench.benchmarks.pieces import pieces
+from mlipbench.benchmarks.sites import names_sites, units_of
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import squares
@@ -38,29 +44,38 @@ from mlipbench.core.model import Bool, Float, Int, Model
 from mlipbench.core.view import Axis, Bars, Lines, View
 from mlipbench.errors import BadInput, NotApplicable
 from mlipbench.physics.continuity import (
+    CURVATURE_SCATTER,
     SLOPE_SCATTER,
     VALUE_SCATTER,
     Suspect,
     bracket,
     narrow,
     settled,
+    size,
     suspects,
 )
 from mlipbench.units import MEV_PER_EV
 
-QUANTITIES: Final = ("energy", "force", "force_constant")
-UNITS: Final = {"energy": "meV", "force": "meV/Å", "force_constant": "meV/Å²"}
+ENERGIES: Final = ("energy", "force", "force_constant")
+FEATURES: Final = ("feature", "feature_slope", "feature_curvature")  # of models without energies
+UNITS: Final = {
+    "energy": "meV", "force": "meV/Å", "force_constant": "meV/Å²",
+    "feature": "", "feature_slope": "1/Å", "feature_curvature": "1/Å²",
+}  # fmt: skip
 STEEPEST_EV_PER_A: Final = 50.0  # where the force along a path is larger, atoms are nearer than they ever come
 FEWEST_POINTS: Final = 30
 SIGMAS: Final = 2.0  # of round-off, for the floor
 WINDOW_A: Final = 0.1  # to either side of the places that are shown
 WINDOW_POINTS: Final = 41
+N_DIRECTIONS: Final = 16  # among features, in which breaks are looked for; they are measured in all
 
 
 def _metrics(quantity: str, *, good: float, bad: float) -> tuple[Metric, Metric]:
     """Return the definitions of a jump and of its floor."""
     title, unit = quantity.replace("_", " ").capitalize(), UNITS[quantity]
     over = "root mean square over paths; interval over trajectories and pairs of elements"
+    if quantity in FEATURES:
+        over = f"relative to the root mean square norm of the features, each in units of its own size; {over}"
     return (
         Metric(
             name=f"{quantity}_jump", title=f"{title}: jump", unit=unit, better="lower", good=good, bad=bad,
@@ -77,7 +92,11 @@ METRICS: Final = (
     *_metrics("energy", good=1e-4, bad=1.0),
     *_metrics("force", good=1e-2, bad=10.0),
     *_metrics("force_constant", good=1.0, bad=100.0),
+    *_metrics("feature", good=1e-7, bad=1e-3),
+    *_metrics("feature_slope", good=1e-5, bad=1e-2),
+    *_metrics("feature_curvature", good=1e-2, bad=1.0),
 )
+DEFINED: Final = {metric.name: metric for metric in METRICS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +108,7 @@ class Smoothness:
         max_pairs: at most so many pairs of elements.
         farthest_A: length of a path; for two atoms, their longest distance.
         n_points: of the first look at a path; a break between two points must stand out against what is smooth.
-        n_suspects: places of a path that are looked at closely, for the energy and for the forces.
+        n_suspects: places of a path that are looked at closely, for the energy and for the forces, or for features.
         lone_elements: never bonded when molecules are found by the bond rule.
     """
 
@@ -121,7 +140,13 @@ class Smoothness:
             ModelFailure: the model is at fault.
         """
         self._check()
-        sampled, n_refused = sample_covered(model, self._paths(data, context), context, n_points=self.n_points)
+        offered = self._paths(data, context)
+        try:
+            sampled, n_refused = sample_covered(model, offered, context, n_points=self.n_points)
+        except NotApplicable:
+            if not names_sites(model):
+                raise
+            return self._observe_features(model, offered, context)
         kept = [part for one in sampled if (part := _tame(one)) is not None]
         if not kept:
             raise NotApplicable(
@@ -154,10 +179,10 @@ class Smoothness:
         ])  # fmt: skip
         found = []
         for part, chosen in _parts(seen["path_kind"]):
-            for k, metric in enumerate(METRICS):
-                quantity, is_floor = divmod(k, 2)
-                numbers = (worst.floor if is_floor else worst.jump)[chosen, quantity]
-                found.append(value_of(metric, squares(numbers), units[chosen], "root_mean", part=part))
+            for column, quantity in enumerate(_quantities(seen)):
+                for of, numbers in (("jump", worst.jump), ("floor", worst.floor)):
+                    rows, metric = squares(numbers[chosen, column]), DEFINED[f"{quantity}_{of}"]
+                    found.append(value_of(metric, rows, units[chosen], "root_mean", part=part))
         return tuple(found)
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
@@ -166,7 +191,7 @@ class Smoothness:
         kinds, origins = seen["path_kind"].tolist(), seen["path_origin"].tolist()
         labels = tuple(label_of(kind, origin, data) for kind, origin in zip(kinds, origins, strict=True))
         shown: list[View] = []
-        for column, quantity in enumerate(QUANTITIES):
+        for column, quantity in enumerate(_quantities(seen)):
             title = quantity.replace("_", " ").capitalize()
             x, y = _curve(seen, column)
             shown.append(Lines(
@@ -180,6 +205,41 @@ class Smoothness:
                 labels=labels, values=values, low=values, high=values,
             ))  # fmt: skip
         return tuple(shown)
+
+    def _observe_features(self, model: Model, offered: tuple[Path, ...], context: Context) -> Observation:
+        """Do the same with the features of all atoms, path by path, as those of all paths may not fit into memory."""
+        paths, said = sized(model, offered, context)
+        units = units_of(said)
+        directions = context.rng().normal(size=(len(units), N_DIRECTIONS)) / np.sqrt(N_DIRECTIONS)
+        of_path, places, jumps, floors = [], [], [], []
+        for number, path in enumerate(paths):
+            asker = FeatureAsker(model=model, path=path, units=units, context=context)
+            grid_A = np.linspace(path.first_A, path.last_A, self.n_points)
+            odd = suspects(asker.along(grid_A, directions), self.n_suspects).tolist()
+            found = narrow(asker, [bracket(number, 0, grid_A, one) for one in odd])
+            of_path.append(np.full(len(odd), number))
+            places.append(found.place)
+            jumps.append(np.concatenate([found.value_jump, found.slope_jump, found.curvature_jump], axis=1))
+            width, scatter = found.width, found.scatter
+            each = [VALUE_SCATTER + 0.0 * width, SLOPE_SCATTER / width, CURVATURE_SCATTER / width**2]
+            floors.append(SIGMAS * scatter[:, :, None] * np.stack(each, axis=1))
+        seen = {
+            "n_features": np.array([len(units), np.count_nonzero(units)]),
+            "path_kind": np.array([path.kind for path in paths], dtype=np.int64),
+            "path_origin": np.array([path.origin for path in paths], dtype=np.int64),
+            "n_left_out": np.array([len(offered) - len(paths), 0]),
+            "break_path": np.concatenate(of_path),
+            "break_place": np.concatenate(places),
+            "break_jump": np.concatenate(jumps),
+            "break_floor": np.concatenate(floors),
+        }
+        worst, around_A = _worst(seen), np.linspace(-WINDOW_A, WINDOW_A, WINDOW_POINTS)
+        for n, (number, place_A) in enumerate(zip(worst.path.tolist(), worst.place_A.tolist(), strict=True)):
+            asker = FeatureAsker(model=model, path=paths[number], units=units, context=context)
+            told = np.array([features for (features,) in asker([], (place_A + around_A).tolist())])
+            curve = np.diff(told, n=n, axis=0) / (around_A[1] - around_A[0]) ** n
+            seen[f"window_{FEATURES[n]}"] = size(curve - curve[0])
+        return {**seen, "window": around_A}
 
     def _check(self) -> None:
         """Refuse parameters without meaning."""
@@ -239,15 +299,21 @@ class _Worst:
     place_A: Float
 
 
+def _quantities(seen: Observation) -> tuple[str, ...]:
+    """Return what was looked at."""
+    return FEATURES if "n_features" in seen else ENERGIES
+
+
 def _worst(seen: Observation) -> _Worst:
     """Find, on each path, the jump that stands out most above its floor."""
-    jump, floor = (MEV_PER_EV * part for part in settled(seen["break_jump"], seen["break_floor"]))
+    unit = 1.0 if _quantities(seen) == FEATURES else MEV_PER_EV
+    jump, floor = (unit * part for part in settled(seen["break_jump"], seen["break_floor"]))
     of_path, n_paths = seen["break_path"], len(seen["path_kind"])
-    chosen = np.zeros((n_paths, len(QUANTITIES)), dtype=np.int64)
+    chosen = np.zeros((n_paths, jump.shape[1]), dtype=np.int64)
     for k in range(n_paths):
         own = np.flatnonzero(of_path == k)
         chosen[k] = own[np.argmax(jump[own] - floor[own], axis=0)]
-    columns = np.arange(len(QUANTITIES))
+    columns = np.arange(jump.shape[1])
     jumps, floors = jump[chosen, columns], floor[chosen, columns]
     path = np.argmax(jumps - floors, axis=0)
     return _Worst(jump=jumps, floor=floors, path=path, place_A=seen["break_place"][chosen[path, columns]])
@@ -266,11 +332,14 @@ def _windows(model: Model, paths: list[Path], worst: _Worst, context: Context) -
 
 def _curve(seen: Observation, column: int) -> tuple[Float, Float]:
     """Return distances, and the change of a quantity from the left end; that of the energy less its tangent there."""
-    x, pull = seen["window"], seen["window_pull"][column] * MEV_PER_EV
-    if QUANTITIES[column] == "energy":
+    x, quantity = seen["window"], _quantities(seen)[column]
+    if quantity in FEATURES:
+        return 0.5 * (x[column:] + x[: len(x) - column]), seen[f"window_{quantity}"]
+    pull = seen["window_pull"][column] * MEV_PER_EV
+    if quantity == "energy":
         energy = seen["window_energy"][column] * MEV_PER_EV
         return x, energy - energy[0] + pull[0] * (x - x[0])
-    if QUANTITIES[column] == "force":
+    if quantity == "force":
         return x, pull - pull[0]
     slope = np.diff(pull) / np.diff(x)
     return 0.5 * (x[1:] + x[:-1]), slope - slope[0]

@@ -3,7 +3,8 @@
 A jump, of a function or of its slope, stays as the bracket around it shrinks; what is only steep vanishes with it. So
 each place where evenly spaced samples look odd is bracketed, the bracket is narrowed down to some 1e-5 of its width,
 and at several widths W on the way parabolas are fitted to six points on either side, W apart. The difference of the two
-parabolas at the middle is the jump of the function, the difference of their slopes that of its slope.
+parabolas at the middle is the jump of the function, that of their slopes the jump of its slope. The jump of its
+curvature is that of two cubics, as the curvature of a parabola belongs to the middle of its points.
 
 Functions may have vectors as values, such as the forces on all atoms; the size of a value is the length of its
 longest vector.
@@ -32,9 +33,12 @@ N_FITTED: Final = 6  # points on either side
 _PLACES: Final = np.arange(N_FITTED) + 0.5
 _POWERS: Final = np.vander(_PLACES, 3, increasing=True)
 _FIT: Final = np.linalg.pinv(_POWERS)
-# How much larger than the scatter of single values that of a jump is: of the function, and of its slope times W.
+_CURVATURE: Final = 2.0 * np.linalg.pinv(np.vander(_PLACES, 4, increasing=True))[2]
+# How much larger than the scatter of single values that of a jump is: of the function, of its slope times W, and of its
+# curvature times W².
 VALUE_SCATTER: Final = float(np.sqrt(2.0) * np.linalg.norm(_FIT[0]))
 SLOPE_SCATTER: Final = float(np.sqrt(2.0) * np.linalg.norm(_FIT[1]))
+CURVATURE_SCATTER: Final = float(np.sqrt(2.0) * np.linalg.norm(_CURVATURE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,7 @@ class Breaks:
         width: shape (n, n_scales), of the brackets that jumps were measured on, the widest first.
         value_jump: shape (n, n_signals, n_scales), size of each signal's jump.
         slope_jump: shape (n, n_signals, n_scales), size of the jump of each signal's slope.
+        curvature_jump: shape (n, n_signals, n_scales), size of the jump of each signal's second derivative.
         scatter: shape (n, n_signals), one standard deviation of single values about a parabola, at the least width.
     """
 
@@ -70,6 +75,7 @@ class Breaks:
     width: Float
     value_jump: Float
     slope_jump: Float
+    curvature_jump: Float
     scatter: Float
 
 
@@ -137,7 +143,7 @@ def narrow(ask: Ask, suspected: Sequence[Suspect]) -> Breaks:
     width = np.array([one.width for one in suspected])
     parts = np.linspace(0.0, 1.0, N_PARTS + 1)
     answers = _asked(ask, suspected, low[:, None] + parts * width[:, None])
-    measured: list[tuple[Float, Float, Float]] = []
+    measured: list[tuple[Float, Float, Float, Float]] = []
     widths: list[Float] = []
     for done in range(1, N_ROUNDS + 1):
         first = np.array([_odd_part(told, one.signal) for told, one in zip(answers, suspected, strict=True)])
@@ -154,9 +160,10 @@ def narrow(ask: Ask, suspected: Sequence[Suspect]) -> Breaks:
     return Breaks(
         place=low + width / 2.0,
         width=np.stack(widths, axis=-1),
-        value_jump=np.stack([value for value, _, _ in measured], axis=-1),
-        slope_jump=np.stack([slope for _, slope, _ in measured], axis=-1),
-        scatter=measured[-1][2],
+        value_jump=np.stack([value for value, *_ in measured], axis=-1),
+        slope_jump=np.stack([slope for _, slope, *_ in measured], axis=-1),
+        curvature_jump=np.stack([curvature for _, _, curvature, _ in measured], axis=-1),
+        scatter=measured[-1][-1],
     )
 
 
@@ -174,8 +181,8 @@ def _odd_part(told: Sequence[Signals], signal: int) -> int:
 
 def _measured(
     ask: Ask, suspected: Sequence[Suspect], middle: Float, width: Float, ends: Sequence[tuple[Signals, Signals]]
-) -> tuple[Float, Float, Float]:
-    """Return jumps of values and of slopes, and the scatter, each of shape (n_brackets, n_signals)."""
+) -> tuple[Float, Float, Float, Float]:
+    """Return jumps of values, slopes and curvatures, and the scatter, each of shape (n_brackets, n_signals)."""
     outward = width[:, None] * _PLACES[1:]
     told = _asked(ask, suspected, np.hstack([middle[:, None] - outward, middle[:, None] + outward]))
     found = []
@@ -183,20 +190,26 @@ def _measured(
         left, right = (first, *answers[: N_FITTED - 1]), (last, *answers[N_FITTED - 1 :])
         signals = range(len(first))
         found.append([_jumps([one[s] for one in left], [one[s] for one in right], width[k]) for s in signals])
-    value, slope, scatter = np.moveaxis(np.array(found), -1, 0)
-    return value, slope, scatter
+    value, slope, curvature, scatter = np.moveaxis(np.array(found), -1, 0)
+    return value, slope, curvature, scatter
 
 
-def _jumps(left: Sequence[Float], right: Sequence[Float], width: float) -> tuple[float, float, float]:
-    """Fit a parabola to either side, points counted from the middle; return both jumps and the scatter."""
+def _jumps(left: Sequence[Float], right: Sequence[Float], width: float) -> tuple[float, float, float, float]:
+    """Fit a parabola to either side, points counted from the middle; return the three jumps and the scatter."""
     base = right[0]
     sides = [np.array([one - base for one in side]) for side in (left, right)]
     fits = [np.tensordot(_FIT, side, axes=1) for side in sides]
     rest = [side - np.tensordot(_POWERS, fit, axes=1) for side, fit in zip(sides, fits, strict=True)]
+    curvatures = [np.tensordot(_CURVATURE, side, axes=1) for side in sides]
     n_free = 2 * (N_FITTED - 3)
     scatter = np.sqrt(np.sum([(one**2).sum(axis=0) for one in rest], axis=0) / n_free)
     # To the left, places are counted outward too, so its slope has the other sign.
-    return float(size(fits[1][0] - fits[0][0])), float(size(fits[1][1] + fits[0][1]) / width), float(size(scatter))
+    return (
+        float(size(fits[1][0] - fits[0][0])),
+        float(size(fits[1][1] + fits[0][1]) / width),
+        float(size(curvatures[1] - curvatures[0]) / width**2),
+        float(size(scatter)),
+    )
 
 
 def settled(jump: Float, floor: Float) -> tuple[Float, Float]:

@@ -10,12 +10,13 @@ import pytest
 from ase import Atoms
 from pair_model import PairModel, labelled
 from potentials import COULOMB_EV_A, GlobalTerm, Potential, charges, held_to_the_centre, square_of_size
+from site_model import Described, Sums
 
 from mlipbench.benchmarks.extensivity import METRICS, Extensivity
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import score
-from mlipbench.core.model import Model, Predictions
+from mlipbench.core.model import Float, Model, Predictions
 from mlipbench.core.view import Lines
 from mlipbench.errors import BadInput, NotApplicable
 from mlipbench.testing.benchmarks import check_benchmark
@@ -40,8 +41,11 @@ def measured(model: Model, data: Dataset, context: Context) -> dict[tuple[str, s
 
 def check_extensive(model: Model, data: Dataset, context: Context) -> None:
     found = measured(model, data, context)
-    assert {name for name, _ in found} == {metric.name for metric in METRICS}
+    of_features = {metric.name for metric in METRICS if metric.name.endswith("_features")}
+    assert {name for name, _ in found} in (of_features, {metric.name for metric in METRICS} - of_features)
     for metric in METRICS:
+        if (metric.name, "") not in found:
+            continue
         assert score(metric, found[metric.name, ""]) == 1.0, metric.name
 
 
@@ -86,6 +90,58 @@ def test_figure_shows_the_decay(atoms: Dataset, context: Context) -> None:
     for view, power in ((energy, 1.0), (force, 2.0)):
         slope = np.diff(np.log(view.y[0])) / np.diff(np.log(view.x))
         np.testing.assert_allclose(slope, -power, atol=1e-6)
+
+
+def counting(power: float) -> Described:
+    """The sums of a short-sighted descriptor, and a feature that every other atom adds r^-power to."""
+    local = Sums()
+
+    def of_frame(atoms: Atoms) -> Float:
+        distance = atoms.get_all_distances() + np.diag(np.full(len(atoms), np.inf))
+        added = (distance**-power if power else np.isfinite(distance)).sum(axis=1)
+        return np.column_stack([local.of_frame(atoms), added])
+
+    return Described(function=of_frame)
+
+
+def test_features_of_short_sighted_descriptors_stay(molecules: Dataset, context: Context) -> None:
+    check_extensive(Sums(), molecules, context)
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0])
+def test_the_check_of_features_has_teeth(power: float, molecules: Dataset, context: Context) -> None:
+    with pytest.raises(AssertionError):
+        check_extensive(counting(power), molecules, context)
+
+
+def test_features_that_count_atoms_change_by_their_share(molecules: Dataset, context: Context) -> None:
+    """Alone, each of six atoms counts 5; another molecule adds 6. All four features have equal shares of the norm."""
+    found = measured(counting(0.0), molecules, context)
+    assert found["pair_features", ""] == pytest.approx(6 / 5 / 2, rel=1e-5)
+    assert found["copies_features", ""] == pytest.approx(12 / 5 / 2, rel=1e-5)
+    assert found["atoms_features", "distance=25 Å"] == pytest.approx(1 / 2, rel=1e-5)
+
+
+def test_features_of_a_molecule_decay_with_the_distance(molecules: Dataset, context: Context) -> None:
+    found = measured(counting(1.0), molecules, context)
+    near, far = (found["pair_features", f"distance={d} Å"] for d in (50, 100))
+    assert near / far == pytest.approx(2.0, rel=0.05)
+
+
+class SitesOnly(Potential):
+    """Its energy is known atom by atom, and it predicts no forces."""
+
+    def predict(self, frames: Sequence[Atoms]) -> Predictions:
+        raise NotApplicable("no forces here")
+
+
+def test_site_energies_are_one_feature(molecules: Dataset, context: Context) -> None:
+    check_extensive(SitesOnly(), molecules, context)
+
+
+def test_lone_atoms_tell_nothing_of_features(atoms: Dataset, context: Context) -> None:
+    with pytest.raises(NotApplicable, match="what it says of the atom alone"):
+        measured(Sums(), atoms, context)
 
 
 @dataclass(frozen=True)
@@ -162,6 +218,7 @@ def test_distances_must_make_sense(distances_A: tuple[float, ...], atoms: Datase
 
 def test_keeps_the_contract(molecules: Dataset) -> None:
     check_benchmark(Extensivity(n_molecules=2), PairModel(scale=1.1), molecules, perfect=PairModel())
+    check_benchmark(Extensivity(n_molecules=2), Sums(), molecules)
 
 
 def test_numbers_stay_with_their_version(molecules: Dataset, context: Context) -> None:

@@ -11,9 +11,12 @@ from ase import Atoms
 from pair_model import CUTOFF_A, PairModel, labelled
 from potentials import CUTOFF_A as RC_A
 from potentials import Embedded, GlobalTerm, Potential, charges, held_to_the_centre, square_of_size
+from site_model import Described
 
 from mlipbench.ace.basis import Basis, functions
+from mlipbench.ace.features import ace_features, soap_features
 from mlipbench.ace.potential import LinearAce
+from mlipbench.ace.soap import Soap
 from mlipbench.benchmarks.locality import METRICS, Locality, string
 from mlipbench.benchmarks.pieces import pieces
 from mlipbench.core.benchmark import Context
@@ -148,8 +151,73 @@ def test_site_energies_that_are_none(data: Dataset, context: Context) -> None:
         measured(NoSum(shape=3), data, context)
 
 
+ELEMENTS = (1, 3, 6, 8)
+
+
+def of_soap(**options: float) -> Described:
+    made = Soap(numbers=ELEMENTS, n_max=4, l_max=2, **options)  # type: ignore[arg-type]
+    return Described(function=lambda atoms: soap_features(atoms, made))
+
+
+@pytest.mark.parametrize(("cutoff_A", "transition_A", "reach_A"), [(3.5, 0.5, 3.5), (3.0, 0.0, 4.858)])
+def test_soap_is_felt_up_to_its_reach(
+    cutoff_A: float, transition_A: float, reach_A: float, data: Dataset, context: Context
+) -> None:
+    found = measured(of_soap(cutoff_A=cutoff_A, transition_A=transition_A), data, context)
+    assert set(found) == {"receptive_field_features", "leak_features"}
+    assert 0.97 * reach_A < found["receptive_field_features"] <= reach_A
+    assert found["leak_features"] == 0.0
+
+
+@pytest.mark.parametrize("degrees", [(4.0, 3.0), (4.0, 3.0, 2.0)])
+def test_ace_functions_are_felt_up_to_the_cutoff(degrees: tuple[float, ...], data: Dataset, context: Context) -> None:
+    basis = Basis(numbers=ELEMENTS, cutoff_A=3.5, degrees=degrees, l_max=2, l_weight=0.5)
+    found = measured(Described(function=lambda atoms: ace_features(atoms, basis)), data, context)
+    assert 0.97 * 3.5 < found["receptive_field_features"] <= 3.5
+    assert found["leak_features"] == 0.0
+
+
+def test_features_of_the_whole_leak(data: Dataset, context: Context) -> None:
+    """The distance of each atom from the centroid; a step by s along u changes it by s u·r / n at most."""
+    local = of_soap(cutoff_A=3.5, transition_A=0.5)
+
+    def of_frame(atoms: Atoms) -> Float:
+        apart = np.linalg.norm(atoms.positions - atoms.positions.mean(axis=0), axis=1)
+        return np.column_stack([local.of_frame(atoms), apart])
+
+    check_local(local, data, context)
+    found = measured(Described(function=of_frame), data, context)
+    assert found["receptive_field_features"] > 40.0
+    with pytest.raises(AssertionError):
+        check_local(Described(function=of_frame), data, context)
+
+
 @dataclass(frozen=True)
-class Refuses(Potential):
+class SitesOnly(Potential):
+    """Its energy is known atom by atom, and it predicts no forces."""
+
+    def predict(self, frames: Sequence[Atoms]) -> Predictions:
+        raise NotApplicable("no forces here")
+
+
+def test_site_energies_alone_are_enough(data: Dataset, context: Context) -> None:
+    found = measured(SitesOnly(), data, context)
+    assert set(found) == {"receptive_field_energy", "leak_energy"}
+    assert found == {name: measured(Potential(), data, context)[name] for name in found}
+
+
+@dataclass(frozen=True)
+class EnergiesAndFeatures(Potential):
+    def site_features(self, frames: Sequence[Atoms]) -> Float:
+        raise AssertionError("nobody asks when there are forces")
+
+
+def test_forces_come_first(data: Dataset, context: Context) -> None:
+    assert measured(EnergiesAndFeatures(), data, context) == measured(Potential(), data, context)
+
+
+@dataclass(frozen=True)
+class Refuses(PairModel):
     def predict(self, frames: Sequence[Atoms]) -> Predictions:
         raise NotApplicable("not these elements")
 
@@ -180,6 +248,7 @@ def test_strings_are_long_and_in_contact(data: Dataset) -> None:
 def test_keeps_the_contract(data: Dataset) -> None:
     made = Locality(n_strings=1, length_A=20.0, far_A=10.0, n_moved=4)
     check_benchmark(made, PairModel(scale=1.1), data, perfect=PairModel())
+    check_benchmark(made, of_soap(cutoff_A=3.5, transition_A=0.5), data)
 
 
 def test_numbers_stay_with_their_version(data: Dataset, context: Context) -> None:

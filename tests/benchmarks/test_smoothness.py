@@ -24,12 +24,18 @@ from potentials import (
     truncated,
     well,
 )
+from site_model import Described, Sums
 
+from mlipbench.ace.basis import Basis
+from mlipbench.ace.features import ace_features, soap_features
+from mlipbench.ace.soap import Soap
+from mlipbench.benchmarks.paths import N_SIZED, Path, dimers, sized
+from mlipbench.benchmarks.sites import units_of
 from mlipbench.benchmarks.smoothness import METRICS, Smoothness
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import score
-from mlipbench.core.model import Model, ModelSpec, Predictions
+from mlipbench.core.model import Float, Model, ModelSpec, Predictions
 from mlipbench.core.view import Lines
 from mlipbench.errors import BadInput, NotApplicable
 from mlipbench.models.ase import AseModel
@@ -73,10 +79,12 @@ def test_jumps_in_molecules_are_those_of_one_pair(part: str, data: Dataset, cont
     assert found["force_jump"] == pytest.approx(EDGE["f"], rel=0.02)
 
 
-def check_smooth(model: Model, data: Dataset, context: Context) -> None:
-    found = measured(model, data, context)
+def check_smooth(model: Model, data: Dataset, context: Context, *, made: Smoothness = MADE) -> None:
+    found = measured(model, data, context, made=made)
+    assert len(found) == 6
     for metric in METRICS:
-        assert score(metric, found[metric.name]) == 1.0, metric.name
+        if metric.name in found:
+            assert score(metric, found[metric.name]) == 1.0, metric.name
 
 
 def test_smooth_potentials_pass(data: Dataset, context: Context) -> None:
@@ -179,13 +187,25 @@ class Refuses(Potential):
             raise NotApplicable("too small for this model")
         return super().predict(frames)
 
+    def site_energies(self, frames: Sequence[Atoms]) -> Float:
+        raise NotApplicable("no atom has an energy of its own")
+
+
+class OnlyEnergies(PairModel):
+    """Has nothing to say of single atoms, and not much of all."""
+
+    def predict(self, frames: Sequence[Atoms]) -> Predictions:
+        raise NotApplicable("not these elements")
+
 
 def test_paths_that_a_model_does_not_cover_are_left_out(data: Dataset, context: Context) -> None:
     seen = MADE.observe(Refuses(), data, context)
     assert 0 not in seen["path_kind"]
     assert seen["n_left_out"].tolist()[0] >= 2
-    with pytest.raises(NotApplicable, match="too small"):
+    with pytest.raises(NotApplicable, match="of its own"):
         MADE.observe(Refuses(fewer_than=100), data, context)
+    with pytest.raises(NotApplicable, match="not these elements"):
+        MADE.observe(OnlyEnergies(), data, context)
 
 
 def test_refusals(data: Dataset, context: Context) -> None:
@@ -201,8 +221,133 @@ def test_refusals(data: Dataset, context: Context) -> None:
         replace(DIMERS, n_points=31, farthest_A=5.0).observe(too_steep, data, context)
 
 
+ELEMENTS = (1, 3, 6, 8)
+
+
+def soap(**options: float) -> Described:
+    made = Soap(numbers=ELEMENTS, cutoff_A=4.5, n_max=3, l_max=2, **options)  # type: ignore[arg-type]
+    return Described(function=lambda atoms: soap_features(atoms, made))
+
+
+def ace(envelope: int) -> Described:
+    """The functions of an ACE; its own check refuses envelopes that are not smooth."""
+    basis = Basis(numbers=ELEMENTS, cutoff_A=4.5, degrees=(3.0, 3.0), l_max=2, l_weight=0.5)
+    object.__setattr__(basis, "envelope", envelope)
+    object.__setattr__(basis, "pair_envelope", envelope)
+    return Described(function=lambda atoms: ace_features(atoms, basis))
+
+
+def faded(r: Float, power: int) -> Float:
+    return np.where(r < CUTOFF_A, (1.0 - np.minimum(r / CUTOFF_A, 1.0) ** 2) ** power, 0.0)
+
+
+def one_feature(power: int) -> Described:
+    """The sum of (1 - (r/rc)²)^p over neighbours."""
+
+    def of(atoms: Atoms) -> Float:
+        distance = atoms.get_all_distances() + 2.0 * CUTOFF_A * np.eye(len(atoms))
+        return faded(distance, power).sum(axis=1)[:, None]
+
+    return Described(function=of)
+
+
+def paths_of(made: Smoothness, data: Dataset) -> tuple[Path, ...]:
+    return dimers(np.unique(data.numbers).tolist(), last_A=made.farthest_A, max_pairs=made.max_pairs)
+
+
+@pytest.mark.parametrize(
+    ("power", "name", "size"),
+    [(0, "feature", 1.0), (1, "feature_slope", 2.0 / CUTOFF_A), (2, "feature_curvature", 8.0 / CUTOFF_A**2)],
+)
+def test_jumps_of_a_feature_have_their_size(
+    power: int, name: str, size: float, data: Dataset, context: Context
+) -> None:
+    """In units of the root mean square over both atoms of all dimers at a few distances."""
+    paths = paths_of(DIMERS, data)
+    distances = np.array([np.linspace(path.first_A, path.last_A, N_SIZED) for path in paths])
+    own_size = np.sqrt((faded(distances, power) ** 2).mean())
+    found = measured(one_feature(power), data, context, made=DIMERS)
+    assert found[f"{name}_jump"] == pytest.approx(size / own_size, rel=1e-3)
+    assert found[f"{name}_floor"] < 1e-3 * size / own_size
+
+
+@pytest.mark.parametrize("tail", [1e-3, 0.1])
+def test_soap_without_transition_jumps_where_a_neighbour_enters(tail: float, data: Dataset, context: Context) -> None:
+    """By what that neighbour brings with it, and by more the higher its Gaussian is there."""
+    model, made = soap(tail=tail), DIMERS
+    reach_A = Soap(numbers=ELEMENTS, cutoff_A=4.5, tail=tail).reach_A
+    paths, said = sized(model, paths_of(made, data), context)
+    units, jumps = units_of(said), []
+    for path in paths:
+        inside, outside = (model.of_frame(path.at(reach_A + side)) for side in (-1e-9, 1e-9))
+        jumps.append(np.linalg.norm((inside - outside) * units, axis=1).max())
+    found = measured(model, data, context, made=made)
+    assert found["feature_jump"] == pytest.approx(np.sqrt(np.mean(np.square(jumps))), rel=1e-3)
+    assert found["feature_jump"] > 1e3 * found["feature_floor"]
+    assert found["feature_jump"] > {1e-3: 1e-7, 0.1: 1e-4}[tail]
+
+
+def test_smooth_features_pass(data: Dataset, context: Context) -> None:
+    for model in (soap(transition_A=0.5), ace(3), one_feature(3)):
+        check_smooth(model, data, context)
+    check_smooth(Sums(), data, context, made=DIMERS)
+
+
+@pytest.mark.parametrize("model", [soap(), ace(1), ace(2), one_feature(0), one_feature(1), one_feature(2)])
+def test_the_check_of_features_has_teeth(model: Model, data: Dataset, context: Context) -> None:
+    with pytest.raises(AssertionError):
+        check_smooth(model, data, context)
+
+
+def test_features_in_molecules_jump_too(data: Dataset, context: Context) -> None:
+    """An atom that loses a neighbour loses 1, in units of the features' size."""
+    model = one_feature(0)
+    seen = MADE.observe(model, data, context)
+    jumps = {v.part: v.value for v in MADE.score(seen, data) if v.metric == "feature_jump"}
+    assert set(jumps) == {"", "kind=dimer", "kind=atom", "kind=molecule"}
+    assert list(jumps.values()) == pytest.approx([jumps[""]] * 4, rel=1e-3)
+
+
+def test_features_in_single_precision_are_noise_and_no_jump(data: Dataset, context: Context) -> None:
+    smooth = soap(transition_A=0.5)
+    model = Described(function=lambda atoms: smooth.of_frame(atoms).astype(np.float32).astype(float))
+    found = measured(model, data, context)
+    for quantity in ("feature", "feature_slope", "feature_curvature"):
+        assert found[f"{quantity}_jump"] < 5.0 * found[f"{quantity}_floor"]
+    assert 1e-9 < found["feature_floor"] < 1e-6
+
+
+class SitesOnly(Potential):
+    """Its energy is known atom by atom, and it predicts no forces."""
+
+    def predict(self, frames: Sequence[Atoms]) -> Predictions:
+        raise NotApplicable("no forces here")
+
+
+def test_site_energies_are_one_feature(data: Dataset, context: Context) -> None:
+    check_smooth(SitesOnly(), data, context)
+    with pytest.raises(AssertionError):
+        check_smooth(SitesOnly(truncated), data, context)
+
+
+class EnergiesAndFeatures(Potential):
+    def site_features(self, frames: Sequence[Atoms]) -> Float:
+        raise AssertionError("nobody asks when there are energies")
+
+
+def test_energies_come_first(data: Dataset, context: Context) -> None:
+    assert set(measured(EnergiesAndFeatures(), data, context)) == {metric.name for metric in METRICS[:6]}
+
+
+def test_descriptor_that_sees_nothing_is_left_out(data: Dataset, context: Context) -> None:
+    blind = Described(function=lambda atoms: atoms.numbers[:, None].astype(float))
+    with pytest.raises(NotApplicable, match="says of every atom here what it says of the atom alone"):
+        MADE.observe(blind, data, context)
+
+
 def test_keeps_the_contract(data: Dataset) -> None:
     made = Smoothness(n_frames=1, max_pairs=1, n_points=61, n_suspects=1)
+    check_benchmark(made, soap(transition_A=0.5), data)
     check_benchmark(made, PairModel(scale=1.1), data, perfect=PairModel())
 
 
@@ -212,3 +357,10 @@ def test_numbers_stay_with_their_version(data: Dataset, context: Context) -> Non
     found = measured(Potential(truncated), data, context)
     golden = {"energy_jump": EDGE["E"], "force_jump": EDGE["f"], "force_constant_jump": 26.8155957}
     assert {name: found[name] for name in golden} == pytest.approx(golden, rel=1e-5)
+    features = measured(soap(tail=0.1), data, context, made=DIMERS)
+    golden = {
+        "feature_jump": 0.000257131981,
+        "feature_slope_jump": 0.00167691942,
+        "feature_curvature_jump": 0.0101210814,
+    }
+    assert {name: features[name] for name in golden} == pytest.approx(golden, rel=1e-5)
