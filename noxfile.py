@@ -3,7 +3,7 @@
 nox -s benchmark      train, measure and write the leaderboard (arguments after -- go to `mlipbench run`)
 nox -s tests          all tests
 nox -s lint types     style, layers, spelling; static types
-nox -s speed          side-by-side timings, written to reports/speed.json
+nox -s speed          side-by-side timings, written to reports/speed.json and speed.html
 nox -s gate           is a candidate good enough to merge?
 """
 
@@ -50,7 +50,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def speed(session: nox.Session) -> None:
-    install(session, "-e", ".[mace,mm]")
+    install(session, "-e", ".[mace,mm,gap]", "ace-jax==0.4.1")
     session.run("python", "-m", "mlipbench.speed", *session.posargs, env=ONE_THREAD)
 
 

@@ -1,0 +1,1 @@
+"""Scripts that run under the interpreter of another program; nothing here is imported."""
