@@ -8,12 +8,14 @@ alone, whose radial functions Q may reach out further.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from itertools import combinations_with_replacement
 from math import floor
+from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +26,41 @@ from mlipbench.errors import BadInput
 MAX_ORDER = 4
 MAX_FUNCTIONS = 100_000
 MAX_ENVELOPE = 24
+MIN_DECAY = 1e-3  # below, distances are transformed to round-off
 
 _Channel = tuple[int, int]  # neighbour element, radial number
 _Block = tuple[_Channel, int]  # a channel and its l
+
+
+def _whole(given: Any) -> int:
+    """Return a whole number, perhaps one of numpy, as one of Python."""
+    if isinstance(given, bool) or not isinstance(given, Integral):
+        raise TypeError(f"{given!r} is no whole number")
+    return int(given)
+
+
+def _number(given: Any) -> float:
+    """Return a number, perhaps one of numpy, as one of Python."""
+    if isinstance(given, bool) or not isinstance(given, Real):
+        raise TypeError(f"{given!r} is no number")
+    return float(given)
+
+
+# How each field becomes plain Python numbers, and what it must hold for that.
+_KINDS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "numbers": (lambda given: tuple(map(_whole, given)), "several whole numbers"),
+    "cutoff_A": (_number, "a number"),
+    "degrees": (lambda given: tuple(map(_number, given)), "several numbers"),
+    "l_max": (_whole, "a whole number"),
+    "l_weight": (_number, "a number"),
+    "decay": (_number, "a number"),
+    "envelope": (_whole, "a whole number"),
+    "pair_envelope": (_whole, "a whole number"),
+    "pair_cutoffs_A": (
+        lambda given: tuple((_whole(a), _whole(b), _number(cutoff)) for a, b, cutoff in given),
+        "triples of two atomic numbers and a distance",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +77,8 @@ class Basis:
             leaves its order out.
         l_max: largest angular number.
         l_weight: degree that one unit of l costs.
-        decay: of the distance transform exp(-decay · r / cutoff); larger resolves short distances better.
+        decay: of the distance transform exp(-decay · r / cutoff), from 0.001 to 20; larger resolves short distances
+            better.
         envelope: p of the factor (1 - (r / cutoff)²)^p; from 3 on the energy is twice differentiable at the cutoff. A
             large one keeps products of many features to close neighbours, where data can resolve them.
         pair_envelope: the same for ν = 1.
@@ -64,17 +99,23 @@ class Basis:
     pair_cutoffs_A: tuple[tuple[int, int, float], ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse values without meaning."""
+        """Keep plain Python numbers, and refuse values without meaning."""
+        for name, (convert, needed) in _KINDS.items():
+            try:
+                object.__setattr__(self, name, convert(getattr(self, name)))
+            except (TypeError, ValueError, OverflowError) as error:
+                raise BadInput(f"ACE basis: {name} is {getattr(self, name)!r}; it must be {needed}") from error
         checks = (
             ("numbers", bool(self.numbers) and tuple(sorted(set(self.numbers))) == self.numbers
              and 0 < self.numbers[0] <= self.numbers[-1] <= 118,
              "distinct atomic numbers up to 118 in ascending order"),
             ("cutoff_A", 0 < self.cutoff_A < np.inf, "a positive distance in Å"),
-            ("degrees", 1 <= len(self.degrees) <= MAX_ORDER and 0 <= self.degrees[0] <= 40 and max(self.degrees) <= 40,
-             f"one to {MAX_ORDER} numbers up to 40, the first not below 0"),
+            ("degrees", 1 <= len(self.degrees) <= MAX_ORDER and self.degrees[0] >= 0
+             and all(-np.inf < degree <= 40 for degree in self.degrees),
+             f"one to {MAX_ORDER} finite numbers up to 40, the first not below 0"),
             ("l_max", 0 <= self.l_max <= 8, "a whole number from 0 to 8"),
             ("l_weight", 0 < self.l_weight < np.inf, "a positive number"),
-            ("decay", 0 < self.decay <= 20, "a positive number up to 20"),
+            ("decay", MIN_DECAY <= self.decay <= 20, f"a number from {MIN_DECAY} to 20"),
             ("envelope", 3 <= self.envelope <= MAX_ENVELOPE,
              f"a whole number from 3 to {MAX_ENVELOPE}, for smooth forces"),
             ("pair_envelope", 3 <= self.pair_envelope <= MAX_ENVELOPE,

@@ -18,7 +18,7 @@ from numpy.lib import format as npy
 from scipy.linalg.lapack import dtpttr, dtrttp
 
 from mlipbench.ace.basis import Basis, functions
-from mlipbench.ace.posterior import MAX_MEMBERS, Noise, Posterior, Uncertainty
+from mlipbench.ace.posterior import MAX_MEMBERS, Noise, Uncertainty
 from mlipbench.ace.potential import LinearAce
 from mlipbench.ace.rows import Weights
 from mlipbench.core.model import Float
@@ -30,7 +30,7 @@ VERSION: Final = 2
 UNITS: Final = {"energy": "eV", "length": "Å"}
 ARRAYS: Final = ("e0_eV", "weights", "wall_reach_A")
 KNOWN: Final = ("header", *ARRAYS, "members", "factor")
-HEADER: Final = ("about", "basis", "format", "functions_sha256", "row_weights", "sigma", "units", "version")
+HEADER: Final = ("about", "arrays", "basis", "format", "functions_sha256", "row_weights", "sigma", "units", "version")
 MAX_HEADER_BYTES: Final = 2**20
 LAST_ELEMENT: Final = 118
 
@@ -72,6 +72,11 @@ def write(
         uncertainty: how sure it is, when that is known.
         about: plain JSON that travels along, such as the data it was fitted to.
     """
+    arrays = {name: np.asarray(getattr(potential, name)) for name in ARRAYS}
+    if uncertainty is not None:
+        arrays["members"] = uncertainty.members
+        if uncertainty.factor is not None:
+            arrays["factor"] = dtrttp(np.asfortranarray(uncertainty.factor))[0]
     header = {
         "format": FORMAT,
         "version": VERSION,
@@ -80,16 +85,13 @@ def write(
         "functions_sha256": functions(potential.basis).fingerprint,
         "sigma": None if uncertainty is None else uncertainty.noise.sigma,
         "row_weights": None if uncertainty is None else asdict(uncertainty.noise.weights),
+        "arrays": {name: list(array.shape) for name, array in arrays.items()},
         "about": dict(about or {}),
     }
     text = json.dumps(header, sort_keys=True, allow_nan=False).encode()
-    arrays = {"header": np.frombuffer(text, dtype=np.uint8), **{name: getattr(potential, name) for name in ARRAYS}}
-    if uncertainty is not None:
-        arrays["members"] = uncertainty.members
-        if uncertainty.factor is not None:
-            arrays["factor"] = dtrttp(np.asfortranarray(uncertainty.factor))[0]
+    content = {"header": np.frombuffer(text, dtype=np.uint8), **arrays}
     with path.open("wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in arrays.items():
+        for name, array in content.items():
             entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             entry.create_system = 3  # the same on every system
             kind = "|u1" if name == "header" else "<f8"
@@ -125,6 +127,7 @@ def parse(content: bytes, *, name: str) -> AceFile:
     _check_names(names, header, name)
     basis = _basis(header, name)
     arrays = {key: _array(key, entry, basis, name) for key, entry in entries.items() if key != "header"}
+    _check_shapes(arrays, header, name)
     try:
         potential = LinearAce(basis=basis, **{key: arrays[key] for key in ARRAYS})
         uncertainty = _uncertainty(potential, arrays, header)
@@ -206,6 +209,16 @@ def _check_names(names: list[str], header: Mapping[str, Any], name: str) -> None
         raise BadInput(f"{name}: a factor without members is not allowed.")
 
 
+def _check_shapes(arrays: Mapping[str, Float], header: Mapping[str, Any], name: str) -> None:
+    """Refuse arrays other than the header lists: a damaged directory of the archive can hide one."""
+    found = {key: list(array.shape) for key, array in arrays.items()}
+    if found != header["arrays"]:
+        raise BadInput(
+            f"{name} is damaged: its header lists the arrays {header['arrays']} with their shapes, "
+            f"and it holds {found}."
+        )
+
+
 def _basis(header: Mapping[str, Any], name: str) -> Basis:
     """Return the basis that a header names, when its functions are still in the same order."""
     basis = _build(Basis, header["basis"], what="basis", name=name)
@@ -258,8 +271,5 @@ def _uncertainty(potential: LinearAce, arrays: Mapping[str, Float], header: Mapp
         return None
     weights = _build(Weights, header["row_weights"], what="row_weights", name="ACE noise")
     noise = toml.build(Noise, {"sigma": header["sigma"], "weights": weights}, where="ACE noise")
-    factor = None
-    if "factor" in arrays:
-        square = dtpttr(potential.weights.size, arrays["factor"])[0]
-        factor = Posterior(potential=potential, factor=square, noise=noise).factor
+    factor = dtpttr(potential.weights.size, arrays["factor"])[0] if "factor" in arrays else None
     return Uncertainty(members=arrays["members"], noise=noise, factor=factor)

@@ -146,7 +146,7 @@ def _gathered(
                 first, end = starts.popleft()
                 pending.append((end, executor.submit(_block, given, data[first:end], first)))
             end, future = pending.popleft()
-            found: Triangle = future.result()
+            found = _owned(future.result())
             whole = found if whole is None else merge(whole, found)
             progress(end, len(data), pace(whole.n_rows, perf_counter() - began))
     finally:
@@ -155,6 +155,11 @@ def _gathered(
     if whole is None:
         raise BadInput("the ACE fit has no frames")
     return whole
+
+
+def _owned(found: Triangle) -> Triangle:
+    """Return a copy: merging uses memory up, and executors such as Dask give one object to all who ask the same."""
+    return Triangle(matrix=found.matrix.copy(order="F"), n_rows=found.n_rows)
 
 
 def _n_columns(basis: Basis) -> int:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 MOST_ATOMS_BY_PAIRS = 600  # beyond, cells are faster
+MOST_CHECKS = 1e9  # distances looked at in one search: seconds, at worst some tens of them
+MOST_CELLS = 1e8  # of a cell list: some hundred megabytes
+MOST_PAIRS = 30_000_000  # of the pair search: some gigabytes
+FARTHEST_A = 1e12  # beyond, a coordinate has no digits left for distances
 SMALLEST_DISTANCE_A = 1e-3  # closer than that, a direction is round-off
 
 
@@ -39,7 +43,8 @@ def neighbours(frame: Atoms, cutoff_A: float) -> Neighbours:
     Directions without periodicity need no cell vector, and one that is there is ignored.
 
     Raises:
-        BadInput: a position is not finite, or the periodic cell vectors span no volume.
+        BadInput: a position is not finite or beyond 1e12 Å, the periodic cell vectors span no volume, or so little that
+            a search takes more than 1e9 distances.
         ModelFailure: two atoms lie on top of each other.
     """
     return _search(frame, cutoff_A)[0]
@@ -81,7 +86,7 @@ class SkinList:
             return found
         known = self._known.pairs
         vector = np.empty_like(known.vector)
-        pair_vectors(positions, frame.cell.array, known.start, known.index, self._known.shift, vector)
+        pair_vectors(positions, _periodic_cell(frame), known.start, known.index, self._known.shift, vector)
         _refuse_overlap(np.repeat(np.arange(len(frame)), np.diff(known.start)), known.index, vector)
         return Neighbours(start=known.start, index=known.index, vector=vector)
 
@@ -107,11 +112,14 @@ class _Known:
         |v'| ≥ |v| (1 - |F - 1|) - 2 max |u|.
         """
         old = self.frame
-        if len(old) != len(frame) or (old.pbc != frame.pbc).any() or not np.isfinite(positions).all():
+        if len(old) != len(frame) or (old.pbc != frame.pbc).any():
+            return False
+        cell = frame.cell.array[frame.pbc]
+        if not (np.isfinite(positions).all() and np.isfinite(cell).all() and (np.abs(positions) <= FARTHEST_A).all()):
             return False
         moved = positions - old.positions
         strain = 0.0
-        change = frame.cell.array[frame.pbc] - old.cell.array[frame.pbc]
+        change = cell - old.cell.array[frame.pbc]
         if change.any():
             deformation = np.linalg.pinv(old.cell.array[frame.pbc]) @ change
             strain = float(np.linalg.norm(deformation, 2))
@@ -127,52 +135,101 @@ def _search(frame: Atoms, cutoff_A: float) -> tuple[Neighbours, Float]:
     if n == 0:
         empty = np.zeros((0, 3))
         return Neighbours(start=np.zeros(1, np.int64), index=np.zeros(0, np.int64), vector=empty), empty
-    positions = frame.get_positions()
-    if not np.isfinite(positions).all():
-        raise BadInput(f"atom {int(np.argmin(np.isfinite(positions).all(axis=1)))} has a position that is not finite")
-    cell = np.asarray(frame.cell.array, dtype=np.float64)
-    _refuse_flat(cell, np.asarray(frame.pbc))
-    if n <= MOST_ATOMS_BY_PAIRS:
-        start, index, shift = _by_pairs(positions, cell, np.asarray(frame.pbc), cutoff_A)
-        vector = np.empty((len(index), 3))
-        pair_vectors(positions, np.where(frame.pbc[:, None], cell, 0.0), start, index, shift, vector)
-    else:
-        start, index, vector, shift = _by_cells(positions, cell, frame.pbc, cutoff_A)
+    positions, periodic = frame.get_positions(), np.asarray(frame.pbc)
+    _refuse_far(positions)
+    _refuse_flat(np.asarray(frame.cell.array, dtype=np.float64), periodic)
+    cell = _periodic_cell(frame)
+    inverse = np.zeros((3, 3))
+    if periodic.any():
+        inverse[:, periodic] = np.linalg.pinv(cell[periodic], rcond=0.0)
+    fractional = positions @ inverse
+    whole = np.floor(fractional)
+    inside = positions - whole @ cell
+    found = _by_cells(inside, cell, periodic, cutoff_A) if n > MOST_ATOMS_BY_PAIRS else None
+    start, index, shift = found or _by_pairs(inside, fractional - whole, cell, inverse, cutoff_A)
+    shift += np.repeat(whole, np.diff(start), axis=0) - whole[index]
+    vector = np.empty((len(index), 3))
+    pair_vectors(positions, cell, start, index, shift, vector)
     _refuse_overlap(np.repeat(np.arange(n), np.diff(start)), index, vector)
     return Neighbours(start=start, index=index, vector=vector), shift
 
 
-def _by_pairs(positions: Float, cell: Float, periodic: Bool, cutoff_A: float) -> tuple[Int, Int, Float]:
-    """Return start, neighbour and shift by a look at every pair of atoms: the fastest way for few."""
-    inverse = np.zeros((3, 3))
-    if periodic.any():
-        inverse[:, periodic] = np.linalg.pinv(cell[periodic])
-    fractional = positions @ inverse
-    whole = np.floor(fractional)
+def _periodic_cell(frame: Atoms) -> Float:
+    """Return the lattice vectors, shape (3, 3), with zeros along directions that are not periodic."""
+    cell: Float = np.where(frame.pbc[:, None], frame.cell.array, 0.0)
+    return cell
+
+
+def _by_pairs(inside: Float, fractional: Float, cell: Float, inverse: Float, cutoff_A: float) -> tuple[Int, Int, Float]:
+    """Return start, neighbour and shift by a look at every pair of atoms: the fastest way for few.
+
+    Args:
+        inside: shape (n_atoms, 3), positions inside the cell along periodic directions.
+        fractional: shape (n_atoms, 3), the same in lattice vectors; zero along directions that are not periodic.
+        cell: shape (3, 3), zero where not periodic.
+        inverse: shape (3, 3), of the cell.
+        cutoff_A: Å.
+    """
     # Half the number of images along each lattice vector that a sphere of the cutoff reaches.
     reach = cutoff_A * np.linalg.norm(inverse, axis=0)
-    own = np.where(periodic[:, None], cell, 0.0)
-    inside = positions - whole @ own
-    start = np.zeros(len(positions) + 1, dtype=np.int64)
+    _refuse_long_search(float(np.prod(2.0 * reach + 1.0)) * len(inside) ** 2, len(inside), cutoff_A)
+    start = np.zeros(len(inside) + 1, dtype=np.int64)
     nothing, none = np.zeros(0, np.int64), np.zeros((0, 3))
-    search_pairs(inside, fractional - whole, own, reach, cutoff_A, start, nothing, none)
+    search_pairs(inside, fractional, cell, reach, cutoff_A, start, nothing, none)
     start = np.cumsum(start)
+    if start[-1] > MOST_PAIRS:
+        raise BadInput(
+            f"{start[-1]} pairs of {len(inside)} atoms are closer than {cutoff_A} Å; at most {MOST_PAIRS} are listed: "
+            "check that the cell and the positions are in Å"
+        )
     index, shift = np.zeros(start[-1], np.int64), np.zeros((start[-1], 3))
-    search_pairs(inside, fractional - whole, own, reach, cutoff_A, start, index, shift)
-    shift += np.repeat(whole, np.diff(start), axis=0) - whole[index]
+    search_pairs(inside, fractional, cell, reach, cutoff_A, start, index, shift)
     return start, index, shift
 
 
-def _by_cells(positions: Float, cell: Float, periodic: Bool, cutoff_A: float) -> tuple[Int, Int, Float, Float]:
-    """Return start, neighbour, vector and shift by matscipy, whose cost per atom does not grow with their number."""
+def _by_cells(inside: Float, cell: Float, periodic: Bool, cutoff_A: float) -> tuple[Int, Int, Float] | None:
+    """Return start, neighbour and shift by matscipy, whose cost per atom does not grow with their number.
+
+    Where atoms are so far apart that it would need too many cells, return None.
+    """
     from matscipy.neighbours import neighbour_list
 
-    enclosing, origin = box(positions, cell, periodic, cutoff_A)
-    centre, index, vector, shift = neighbour_list(
-        "ijDS", cutoff=cutoff_A, positions=positions, cell=enclosing, pbc=periodic, cell_origin=origin
+    enclosing, origin = box(inside, cell, periodic, cutoff_A)
+    inverse = np.linalg.inv(enclosing)
+    across = cutoff_A * np.linalg.norm(inverse, axis=0)  # cutoff over the distance of lattice planes
+    counts = np.maximum(np.floor(1.0 / across), 1.0)
+    if counts.prod() > MOST_CELLS:
+        return None
+    place = np.clip(np.floor((inside - origin) @ inverse * counts), 0.0, counts - 1.0)
+    crowds = np.unique(place @ [1.0, counts[0], counts[0] * counts[1]], return_counts=True)[1].astype(np.float64)
+    _refuse_long_search(float(np.prod(2.0 * np.ceil(across * counts) + 1.0) * (crowds @ crowds)), len(inside), cutoff_A)
+    centre, index, shift = neighbour_list(
+        "ijS", cutoff=cutoff_A, positions=inside, cell=enclosing, pbc=periodic, cell_origin=origin
     )
-    start = np.searchsorted(centre, np.arange(len(positions) + 1))
-    return start.astype(np.int64), index.astype(np.int64), np.ascontiguousarray(vector), shift.astype(np.float64)
+    start = np.searchsorted(centre, np.arange(len(inside) + 1))
+    return start.astype(np.int64), index.astype(np.int64), shift.astype(np.float64)
+
+
+def _refuse_long_search(checks: float, n_atoms: int, cutoff_A: float) -> None:
+    """Raise when a search would take too long, and its pairs too much memory."""
+    if not checks <= MOST_CHECKS:
+        raise BadInput(
+            f"finding the pairs of {n_atoms} atoms within {cutoff_A} Å, with all periodic images, takes about "
+            f"{checks:.0e} distances; at most {MOST_CHECKS:.0e} are possible: "
+            "check that the cell and the positions are in Å, and that the cell is not almost flat"
+        )
+
+
+def _refuse_far(positions: Float) -> None:
+    """Raise when a position is not finite or too far from the origin."""
+    if not np.isfinite(positions).all():
+        raise BadInput(f"atom {int(np.argmin(np.isfinite(positions).all(axis=1)))} has a position that is not finite")
+    far = np.abs(positions).max(axis=1)
+    if far.max() > FARTHEST_A:
+        raise BadInput(
+            f"atom {int(np.argmax(far))} has a coordinate {far.max():.1e} Å from the origin; beyond {FARTHEST_A:.0e} Å "
+            "distances drown in round-off: move the atoms to the origin, or into the cell"
+        )
 
 
 def _refuse_flat(cell: Float, periodic: Bool) -> None:

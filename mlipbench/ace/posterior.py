@@ -174,15 +174,7 @@ class Posterior:
 
     def __post_init__(self) -> None:
         """Check the factor, and keep it as BLAS reads it."""
-        n = self.potential.weights.size
-        factor = np.asfortranarray(self.factor, dtype=np.float64)
-        if factor.shape != (n, n):
-            raise BadInput(f"ACE posterior: the factor has shape {factor.shape}; this basis needs {(n, n)}")
-        if not np.isfinite(factor).all():
-            raise BadInput("ACE posterior: the factor holds a number that is not finite")
-        if not factor.diagonal().all():
-            raise BadInput("ACE posterior: the factor is singular: its diagonal holds a zero")
-        object.__setattr__(self, "factor", factor)
+        object.__setattr__(self, "factor", _factor(self.factor, self.potential.weights.size))
 
     def std(self, rows: Float) -> Float:
         """Return the standard deviation of rows · c: shape (n_rows,), in the unit of the rows times eV.
@@ -233,6 +225,18 @@ class Posterior:
         )
 
 
+def _factor(given: Float, n_columns: int) -> Float:
+    """Return the factor of a posterior as BLAS reads it."""
+    factor = np.asfortranarray(given, dtype=np.float64)
+    if factor.shape != (n_columns, n_columns):
+        raise BadInput(f"ACE posterior: the factor has shape {factor.shape}; this basis needs {(n_columns, n_columns)}")
+    if not np.isfinite(factor).all():
+        raise BadInput("ACE posterior: the factor holds a number that is not finite")
+    if not factor.diagonal().all():
+        raise BadInput("ACE posterior: the factor is singular: its diagonal holds a zero")
+    return factor
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Uncertainty:
     """What travels with a potential so that it can say how sure it is.
@@ -241,8 +245,24 @@ class Uncertainty:
         members: shape (n_members, n_elements, n_functions), coefficients drawn from the posterior, eV.
         noise: of the labels.
         factor: of the posterior, shape (n_columns, n_columns); see `Posterior`. None where only members are kept.
+
+    Raises:
+        BadInput: members or factor have a wrong shape or hold a number that is not finite, or the factor is singular.
     """
 
     members: Float
     noise: Noise
     factor: Float | None = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without the potential, and keep the factor as BLAS reads it."""
+        shape = self.members.shape
+        if len(shape) != 3 or not all(shape) or shape[0] > MAX_MEMBERS:
+            raise BadInput(
+                f"ACE uncertainty: members have shape {shape}; (n_members, n_elements, n_functions) is needed, "
+                f"with 1 to {MAX_MEMBERS} members"
+            )
+        if not np.isfinite(self.members).all():
+            raise BadInput("ACE uncertainty: the members hold a number that is not finite")
+        if self.factor is not None:
+            object.__setattr__(self, "factor", _factor(self.factor, shape[1] * shape[2]))

@@ -43,7 +43,7 @@ class LinearAce:
 
     Attributes:
         basis: the functions.
-        e0_eV: shape (n_elements,), energy of a lone atom.
+        e0_eV: shape (n_elements,), what each atom adds before its surroundings do.
         weights: shape (n_elements, n_functions), eV.
         wall_reach_A: shape (n_elements, n_elements), where the repulsion of nuclei ends; 0 for none.
 

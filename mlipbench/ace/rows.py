@@ -80,9 +80,12 @@ def weighted_triangle(
     n_columns = baseline.weights.size
     triangle, began = no_rows(n_columns), perf_counter()
     chunk, used = np.empty((_CHUNK_ROWS, n_columns + 1), order="F"), 0
+    room = np.empty((0, n_columns))
     for done in range(len(data)):
         try:
-            rows, labels = frame_rows(baseline, data[done], weights)
+            one = data[done]
+            room = room_for(one.frame, room)
+            rows, labels = frame_rows(baseline, one, weights, room=room)
         except (BadInput, ModelFailure, NotApplicable) as error:
             raise type(error)(f"frame {first + done}: {error}") from error
         while len(rows):
@@ -121,11 +124,24 @@ def count_rows(labelled: Labelled) -> int:
     return 1 + 3 * len(labelled.frame) + (6 if labelled.stress is not None else 0)
 
 
-def frame_rows(baseline: LinearAce, labelled: Labelled, weights: Weights) -> tuple[Float, Float]:
+def room_for(frame: Atoms, room: Float) -> Float:
+    """Return memory for the rows of a frame: what was given where it is enough, as fresh memory costs as much as rows.
+
+    Args:
+        frame: whose rows are to be filled.
+        room: shape (any, n_columns).
+    """
+    n_rows = 7 + 3 * len(frame)
+    return room if len(room) >= n_rows else np.empty((n_rows, room.shape[1]))
+
+
+def frame_rows(
+    baseline: LinearAce, labelled: Labelled, weights: Weights, *, room: Float | None = None
+) -> tuple[Float, Float]:
     """Return the weighted rows of one frame, shape (n_rows, n_columns), and their labels, shape (n_rows,).
 
     Energy, forces atom by atom, and virial in the order xx, yy, zz, yz, xz, xy; without those of weight 0. A frame
-    without atoms has none.
+    without atoms has none. The rows lie in `room` (see `room_for`) where it is given.
 
     Raises:
         BadInput, ModelFailure, NotApplicable: as `weighted_triangle`.
@@ -136,7 +152,8 @@ def frame_rows(baseline: LinearAce, labelled: Labelled, weights: Weights) -> tup
     if not n:
         return np.zeros((0, baseline.weights.size)), np.zeros(0)
     species, pairs = species_of(frame, basis.numbers), neighbours(frame, basis.cutoff_A)
-    rows = np.zeros((7 + 3 * n, baseline.weights.size))
+    rows = room_for(frame, np.empty((0, baseline.weights.size)) if room is None else room)[: 7 + 3 * n]
+    rows[:] = 0.0
     energy, forces, virial = rows[0], rows[1 : 1 + 3 * n], rows[1 + 3 * n :]
     design(
         pair_tables(basis), product_tables(basis), pairs.start, pairs.index, pairs.vector, species,

@@ -57,7 +57,8 @@ def solve(triangle: Triangle, precision: Float, *, ridge: float | None = None) -
         ridge: prior precision over noise precision, positive; None for the most probable.
 
     Raises:
-        BadInput: there are no rows, or a number is not finite or not positive.
+        BadInput: there are no rows, a number is not finite or not positive, or the rows are so large or so small that
+            a result would not be finite.
 
     One row c with label 2, at a ridge of 1: half way to zero.
 
@@ -73,7 +74,7 @@ def _refuse_bad(triangle: Triangle, precision: Float, ridge: float | None) -> No
     if not triangle.n_rows:
         raise BadInput("the ACE fit has no rows: give it labelled frames")
     if not np.isfinite(triangle.matrix).all():
-        raise BadInput("the ACE fit met a label or a position that is not finite")
+        raise BadInput("the ACE fit met a label or a position that is not finite, or weights that are too large")
     if precision.shape != (triangle.n_columns,) or not (np.isfinite(precision) & (precision > 0)).all():
         raise BadInput(f"the ACE fit needs {triangle.n_columns} prior precisions, all of them finite and above 0")
     if ridge is not None and not 0.0 < ridge < np.inf:
@@ -99,8 +100,20 @@ def _norm(values: Float) -> float:
 
 def _at(triangle: Triangle, precision: Float, root: float) -> Ridge:
     """Return the solution at a ridge of root², with the prior as more rows of the same least squares."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+        found = _unchecked(triangle, root * np.sqrt(precision), root)
+    numbers = (found.ridge, found.sigma, found.effective_parameters)
+    if not (np.isfinite(numbers).all() and np.isfinite(found.coefficients).all() and np.isfinite(found.factor).all()):
+        raise BadInput(
+            "the ACE fit ends in numbers that are not finite, since its weighted rows come to "
+            f"{np.abs(triangle.matrix).max():.1e}; give weights of energies, forces and stresses nearer to 1"
+        )
+    return found
+
+
+def _unchecked(triangle: Triangle, weights: Float, root: float) -> Ridge:
+    """Return the solution, some of whose numbers may not be finite; `weights` are those of the prior rows."""
     count = triangle.n_columns
-    weights = root * np.sqrt(precision)
     whole = with_trapezoid(triangle.matrix.copy(order="F"), _prior_rows(weights))
     whole[:count] *= np.where(whole.diagonal()[:count] < 0, -1.0, 1.0)[:, None]
     factor = whole[:count, :count].copy(order="F")
@@ -108,7 +121,7 @@ def _at(triangle: Triangle, precision: Float, root: float) -> Ridge:
     undecided = float(np.square(weights) @ np.einsum("ij,ij->i", inverse, inverse))
     return Ridge(
         coefficients=dtrtrs(factor, whole[:count, count])[0],
-        ridge=root**2,
+        ridge=root * root,
         sigma=abs(float(whole[count, count])) / sqrt(triangle.n_rows),
         effective_parameters=float(np.clip(count - undecided, 0.0, count)),
         factor=factor,

@@ -130,10 +130,33 @@ def asked(model: Model, attempt: Callable[[Callable[[], Any]], Any], *, remember
 
 
 def fingerprint(frames: Sequence[Atoms]) -> bytes:
-    """Return a hash of all that a model may look at, to the last bit."""
+    """Return a hash of the arrays, cells, periodicity and info of frames, to the last bit."""
     digest = hashlib.sha256()
     for frame in frames:
-        for part in (frame.numbers, frame.positions, np.asarray(frame.cell), frame.pbc):
-            digest.update(np.ascontiguousarray(part).tobytes())
-        digest.update(repr(sorted(frame.info.items(), key=lambda item: str(item[0]))).encode())
+        digest.update(b"frame")
+        _add(digest, "cell", frame.cell.array)
+        _add(digest, "pbc", frame.pbc)
+        _add(digest, "arrays", frame.arrays)
+        _add(digest, "info", frame.info)
     return digest.digest()
+
+
+def _add(digest: hashlib._Hash, name: str, value: Any) -> None:
+    """Add a name and a value; names, kinds and lengths come first, so that parts cannot run into each other."""
+    if isinstance(value, np.ndarray) and value.dtype.hasobject:
+        value = value.tolist()  # its bytes are addresses
+    if isinstance(value, np.ndarray):
+        digest.update(f"{name!r} {value.dtype.str} {value.shape}\n".encode())
+        digest.update(value.tobytes())
+    elif isinstance(value, dict):
+        digest.update(f"{name!r} dict {len(value)}\n".encode())
+        for key in sorted(value, key=repr):
+            _add(digest, repr(key), value[key])
+    elif isinstance(value, (list, tuple)):
+        digest.update(f"{name!r} {type(value).__name__} {len(value)}\n".encode())
+        for part in value:
+            _add(digest, "", part)
+    else:
+        content = repr(value).encode()
+        digest.update(f"{name!r} {type(value).__name__} {len(content)}\n".encode())
+        digest.update(content)

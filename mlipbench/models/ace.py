@@ -306,11 +306,11 @@ def _calculator(model: AceModel) -> Calculator:
         def calculate(
             self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = all_changes
         ) -> None:
+            if system_changes:  # before anything can fail, so that no later call finds another structure's results
+                self.results: dict[str, Any] = {}
             super().calculate(atoms, properties, system_changes)
             if "stress" in properties and not has_stress(self.atoms):
                 raise PropertyNotImplementedError("the stress needs a frame that is periodic in all directions")
-            if system_changes:
-                self.results: dict[str, Any] = {}
             pairs = known.pairs(self.atoms)
             if "energy" not in self.results:
                 self._evaluate(pairs)

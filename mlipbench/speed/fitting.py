@@ -13,6 +13,7 @@ from mlipbench.ace.fit import Fit, fit
 from mlipbench.ace.kernels import design
 from mlipbench.ace.neighbours import neighbours
 from mlipbench.ace.potential import species_of
+from mlipbench.ace.rows import room_for
 from mlipbench.ace.tables import pair_tables, product_tables
 from mlipbench.benchmarks.frames import spread_out
 from mlipbench.core.benchmark import no_progress
@@ -54,8 +55,9 @@ def assembly(basis: Basis, frames: Sequence[Atoms], *, title: str) -> Iterator[F
     except NotApplicable as error:
         torch_ways = ()
         yield Absent(name=f"{name}: compiled loops, torch", reason=str(error), bar=TORCH_BAR)
+    room = room_for(max(frames, key=len), np.empty((0, len(basis.numbers) * functions(basis).n_functions)))
     ours, *peers = in_turn(
-        lambda: [design_rows(basis, frame) for frame in frames], *torch_ways, clock=time.process_time
+        lambda: [design_rows(basis, frame, room) for frame in frames], *torch_ways, clock=time.process_time
     )
     per_atom = 1e3 * ours / n_atoms
     if peers:
@@ -67,11 +69,15 @@ def assembly(basis: Basis, frames: Sequence[Atoms], *, title: str) -> Iterator[F
     yield Comparison(name=name, ours=per_atom, peer=None, ratio=per_atom, bar=ASSEMBLY_BAR, unit=UNIT)
 
 
-def design_rows(basis: Basis, frame: Atoms) -> Float:
-    """Return energy, force and virial rows of one frame, shape (7 + 3 n_atoms, n_columns), from its positions on."""
+def design_rows(basis: Basis, frame: Atoms, room: Float) -> Float:
+    """Return energy, force and virial rows of one frame, shape (7 + 3 n_atoms, n_columns), from its positions on.
+
+    They lie in `room`, as in a fit.
+    """
     n = len(frame)
     pairs = neighbours(frame, basis.cutoff_A)
-    rows = np.zeros((7 + 3 * n, len(basis.numbers) * functions(basis).n_functions))
+    rows = room[: 7 + 3 * n]
+    rows[:] = 0.0
     design(
         pair_tables(basis), product_tables(basis), pairs.start, pairs.index, pairs.vector,
         species_of(frame, basis.numbers), rows[0], rows[1 : 1 + 3 * n], rows[1 + 3 * n :],

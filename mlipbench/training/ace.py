@@ -13,12 +13,13 @@ import numpy as np
 from mlipbench.ace.basis import MAX_ORDER, Basis, functions
 from mlipbench.ace.file import write
 from mlipbench.ace.fit import Fit, fit
+from mlipbench.ace.neighbours import neighbours
 from mlipbench.ace.posterior import MAX_MEMBERS, Noise, Posterior, Uncertainty
-from mlipbench.ace.potential import LinearAce
+from mlipbench.ace.potential import LinearAce, species_of
 from mlipbench.ace.rows import Labelled, Weights
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.model import Float, Progress, Trained
-from mlipbench.errors import BadInput, ModelFailure, unknown
+from mlipbench.errors import BadInput, ModelFailure, NotApplicable, unknown
 from mlipbench.training.e0 import baseline
 
 CHECKPOINT: Final = "ace.npz"
@@ -84,14 +85,14 @@ def train(
     The fit minimises Σ w² (prediction - label)² over rows E / √N (eV per √atom, `energy_weight`), force components
     (eV/Å, `forces_weight`) and virial components V σ / √N (eV per √atom, `stress_weight`). Members of a committee are
     drawn from the posterior of the coefficients. It runs on one core whatever the `device`; `valid` only tells how
-    good the model is.
+    good the model is, and is checked before the fit.
 
     Args:
         train: frames to fit.
         valid: frames to report errors of.
         options: any of `DEFAULTS`. "degrees" has nu1 and any of nu2, nu3 and nu4; "pair_cutoffs_A" gives pairs
             such as "C-H" a cutoff shorter than `cutoff_A`; "e0" is "average" (least squares on compositions),
-            "isolated" (frames of one atom in `train`), or a table of energies in eV; "posterior" is "members" (keep
+            "isolated" (frames of a lone atom in `train`), or a table of energies in eV; "posterior" is "members" (keep
             `n_members` draws), "full" (keep also the factor of its covariance, n_columns² / 2 numbers) or "none".
         seed: of the members.
         device: not used.
@@ -99,9 +100,11 @@ def train(
         progress: called with done, total and a remark.
 
     Raises:
-        BadInput: an option is wrong or unknown, an E0 is missing, or the data cannot be fitted.
+        BadInput: an option is wrong or unknown, an E0 is missing, the data cannot be fitted, or a frame of `valid`
+            holds another element, a label that is not finite, or two atoms on top of each other.
     """
     chosen = read_options(options, numbers=tuple(sorted(set(train.numbers.tolist()))))
+    _refuse_bad_validation(valid, chosen.basis)
     elements = tuple(_symbol(number) for number in chosen.basis.numbers)
     e0 = baseline(train, chosen.e0, elements, is_shifted=False)
     began = perf_counter()
@@ -129,7 +132,7 @@ def train(
         kind="ace",
         checkpoint=CHECKPOINT,
         elements=elements,
-        notes=(*e0.notes, *_notes(found, chosen)),
+        notes=(*e0.notes, *_notes(found, chosen, train)),
         facts={
             **_facts(found, seconds),
             **_noise_facts(Noise(sigma=found.solution.sigma, weights=chosen.weights)),
@@ -153,11 +156,41 @@ def _uncertainty(found: Fit, chosen: Options, *, seed: int) -> Uncertainty | Non
     )
 
 
-def _notes(found: Fit, chosen: Options) -> tuple[str, ...]:
-    """Say when a committee cannot disagree."""
-    if found.solution.sigma > ROUND_OFF_SIGMA or chosen.posterior == "none":
-        return ()
-    return ("The fit leaves nothing unexplained, so the members of the committee do not differ.",)
+def _notes(found: Fit, chosen: Options, train: Dataset) -> tuple[str, ...]:
+    """Say when a committee cannot disagree, and what the data leave open."""
+    notes = []
+    if found.solution.sigma <= ROUND_OFF_SIGMA and chosen.posterior != "none":
+        notes.append("The fit leaves nothing unexplained, so the members of the committee do not differ.")
+    if not chosen.weights.energy:
+        notes.append("Energies had no weight in the fit: those of different compositions cannot be compared.")
+    unseen = _unseen_pairs(train, chosen.basis)
+    if unseen:
+        notes.append(
+            f"No training frame has {', '.join(unseen)} within the pair's own cutoff, though some lie within cutoff_A: "
+            "what these pairs do to each other is undetermined."
+        )
+    return tuple(notes)
+
+
+def _unseen_pairs(train: Dataset, basis: Basis) -> list[str]:
+    """Return the pairs of elements that lie within cutoff_A in some frame, but never within a cutoff of their own."""
+    within: dict[tuple[int, int], float] = {(low, high): cutoff for low, high, cutoff in basis.pair_cutoffs_A}
+    nearest = dict.fromkeys(within, np.inf)
+    for frame in train.frames:
+        left = [pair for pair in within if nearest[pair] >= within[pair] and set(pair) <= set(frame.numbers.tolist())]
+        if not left:
+            continue
+        found = neighbours(frame, basis.cutoff_A)
+        first, second = np.repeat(frame.numbers, np.diff(found.start)), frame.numbers[found.index]
+        distance = np.sqrt(np.einsum("pa,pa->p", found.vector, found.vector))
+        for pair in left:
+            these = distance[(first == pair[0]) & (second == pair[1])]
+            nearest[pair] = min(nearest[pair], float(these.min(initial=np.inf)))
+    return [
+        f"{_symbol(low)}-{_symbol(high)}"
+        for (low, high), distance in nearest.items()
+        if within[low, high] <= distance < basis.cutoff_A
+    ]
 
 
 def _noise_facts(noise: Noise) -> dict[str, float]:
@@ -328,6 +361,21 @@ def labelled(data: Dataset) -> Sequence[Labelled]:
         )
         for i, frame in enumerate(data.frames)
     ]
+
+
+def _refuse_bad_validation(valid: Dataset, basis: Basis) -> None:
+    """Raise when a frame of the validation split cannot be predicted or compared, before a fit is spent on it."""
+    for i, one in enumerate(labelled(valid)):
+        where = f"a validation frame cannot be used: frame {i} ({valid.uid[i]})"
+        stress = 0.0 if one.stress is None else one.stress
+        for name, label in (("energy", one.energy), ("forces", one.forces), ("stress", stress)):
+            if not np.isfinite(label).all():
+                raise BadInput(f"{where}: the label {name} is not finite")
+        try:
+            species_of(one.frame, basis.numbers)
+            neighbours(one.frame, basis.cutoff_A)
+        except (BadInput, ModelFailure, NotApplicable) as error:
+            raise BadInput(f"{where}: {error}") from error
 
 
 def errors(potential: LinearAce, data: Dataset, *, prefix: str) -> dict[str, float]:

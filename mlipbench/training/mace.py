@@ -14,7 +14,7 @@ from mlipbench.core.dataset import Dataset
 from mlipbench.core.model import Progress, Trained
 from mlipbench.errors import BadInput
 from mlipbench.models.mace_graph import Graph, check_device, graph_of, place, quiet_mace
-from mlipbench.training.e0 import Baseline, baseline
+from mlipbench.training.e0 import Baseline, baseline, is_lone
 from mlipbench.training.mace_loop import fit
 from mlipbench.training.mace_options import Options, read_options
 
@@ -52,7 +52,7 @@ def train(
 
         if chosen.e0 == "isolated":
             # Their energies are what the E0s reproduce; with a shift they would pull against all other frames.
-            train = train.take([i for i, frame in enumerate(train.frames) if len(frame) > 1])
+            train = train.take([i for i, frame in enumerate(train.frames) if not is_lone(frame)])
             _elements(train, valid)
         parts = [_graphs(part, energies, chosen, elements, device) for part in (train, valid)]
         network = place(_network(parts[0], train, energies, chosen, elements), device=device, dtype=chosen.dtype)

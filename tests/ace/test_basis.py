@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from math import comb
 from typing import Any
 
@@ -93,11 +95,59 @@ def test_too_many_functions_are_refused() -> None:
         {"pair_cutoffs_A": ((1, 1, 3.0), (1, 1, 2.0))},
         {"l_max": -1},
         {"l_weight": 0.0},
+        {"l_weight": "1"},
         {"decay": 0.0},
+        {"decay": 0.9e-3},
+        {"decay": float("nan")},
+        {"decay": True},
+        {"degrees": (1.0, float("nan"))},
+        {"degrees": (1.0, -float("inf"))},
+        {"degrees": (1.0, None)},
+        {"degrees": 3.0},
+        {"degrees": "11"},
+        {"l_max": 1.5},
+        {"l_max": 1.0},
+        {"l_max": True},
+        {"l_max": None},
+        {"envelope": 3.5},
+        {"pair_envelope": np.float64(4)},
+        {"numbers": (True,)},
+        {"numbers": (1.5,)},
+        {"numbers": 1},
+        {"numbers": "H"},
+        {"cutoff_A": 10**400},
+        {"cutoff_A": np.ones(1)},
+        {"pair_cutoffs_A": ((1, 1),)},
+        {"pair_cutoffs_A": ((1.0, 1, 3.0),)},
+        {"pair_cutoffs_A": ((1, 1, "3"),)},
+        {"pair_cutoffs_A": 5},
+        {"pair_cutoffs_A": ((1, 1, float("nan")),)},
         {"envelope": 2},
     ],
 )
 def test_values_without_meaning_are_refused(wrong: dict[str, Any]) -> None:
     name = next(iter(wrong))
-    with pytest.raises(BadInput, match=name):
+    with pytest.raises(BadInput, match=f"^ACE basis: {name} is .*; it must be [^.;]*"):
         Basis(**{"numbers": (1,), **wrong})
+
+
+def test_numbers_of_any_kind_become_plain_ones() -> None:
+    given: dict[str, Any] = {
+        "numbers": np.array([1, 8]),
+        "cutoff_A": np.float32(4.0),
+        "degrees": [3, np.int64(2)],
+        "l_max": np.int32(1),
+        "l_weight": 1,
+        "decay": np.float64(3.0),
+        "envelope": np.uint8(4),
+        "pair_envelope": np.int64(3),
+        "pair_cutoffs_A": [[np.int64(1), 8, np.float32(3.5)]],
+    }
+    plain = Basis(
+        numbers=(1, 8), cutoff_A=4.0, degrees=(3.0, 2.0), l_max=1, l_weight=1.0, decay=3.0, envelope=4,
+        pair_envelope=3, pair_cutoffs_A=((1, 8, 3.5),),
+    )  # fmt: skip
+    assert Basis(**given) == plain
+    assert json.dumps(asdict(Basis(**given))) == json.dumps(asdict(plain))
+    assert functions(Basis(**given)) is functions(plain)
+    assert Basis(numbers=(1,), decay=1e-3).decay == 1e-3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -61,10 +62,13 @@ def full(tmp_path: Path) -> Path:
 def rewrite(file: Path, header: dict[str, Any] | None = None, without: tuple[str, ...] = (), **arrays: Any) -> None:
     with np.load(file) as old:
         content = dict(old)
-    known = json.loads(content["header"].tobytes())
+    known = json.loads(content.pop("header").tobytes())
+    content = {key: array for key, array in (content | arrays).items() if key not in without}
+    known["arrays"] = {key: array.shape for key, array in content.items()}
     text = json.dumps({**known, **(header or {})}).encode()
-    content |= {"header": np.frombuffer(text, dtype=np.uint8), **arrays}
-    np.savez(file, **{key: array for key, array in content.items() if key not in without})
+    if "header" not in without:
+        content["header"] = np.frombuffer(text, dtype=np.uint8)
+    np.savez(file, **content)
 
 
 def test_a_round_trip_is_exact(file: Path, potential: LinearAce, crystal: Atoms) -> None:
@@ -120,6 +124,10 @@ def test_the_file_is_what_the_documentation_says(full: Path) -> None:
         assert content["factor"][3 + 7 * 8 // 2] == factor[3, 7]
     assert header["basis"] == json.loads(json.dumps(asdict(TINY)))
     assert header["units"] == {"energy": "eV", "length": "Å"}
+    assert header["arrays"] == {
+        "e0_eV": [2], "weights": [2, n // 2], "wall_reach_A": [2, 2], "members": [3, 2, n // 2],
+        "factor": [n * (n + 1) // 2],
+    }  # fmt: skip
     assert header["sigma"] == 0.1
     assert header["row_weights"] == {"energy": 3.0, "forces": 0.1, "stress": 0.0}
 
@@ -156,6 +164,8 @@ def test_a_rewritten_file_is_read_when_nothing_changed(file: Path, full: Path) -
         ({"header": {"version": "2"}}, "has version '2'"),
         ({"header": {"format": "other"}}, "is no ACE file"),
         ({"header": {"units": {"energy": "Ry", "length": "Å"}}}, "with about a table and units"),
+        ({"header": {"arrays": {"e0_eV": [3]}}}, "lists the arrays"),
+        ({"header": {"arrays": 3}}, "lists the arrays 3"),
         ({"header": {"comment": "?"}}, "its header needs exactly"),
         ({"header": {"about": 3}}, "with about a table"),
         ({"header": {"basis": {"cutoff_A": 4.0}}}, "needs a basis with exactly"),
@@ -245,6 +255,34 @@ def test_damaged_and_missing_files_are_refused(file: Path) -> None:
     file.unlink()
     with pytest.raises(BadInput, match="cannot be read"):
         read(file)
+
+
+def test_an_array_that_the_directory_has_lost_is_missed(full: Path) -> None:
+    content = bytearray(full.read_bytes())
+    members, factor = (
+        content.rindex(b"PK\x01\x02", 0, content.rindex(name)) for name in (b"members.npy", b"factor.npy")
+    )
+    assert members < factor
+    # The factor's entry is the last one; one byte makes it a comment on the entry before.
+    content[members + 32] = content.rindex(b"PK\x05\x06") - factor
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert "factor.npy" not in archive.namelist()
+        assert archive.testzip() is None
+    with pytest.raises(BadInput, match=r"x is damaged: its header lists the arrays .*factor"):
+        parse(bytes(content), name="x")
+
+
+@pytest.mark.parametrize("value", [0, 1, 56, 255])
+def test_no_byte_of_the_directory_can_hide_an_array(full: Path, value: int) -> None:
+    content = full.read_bytes()
+    for place in range(content.index(b"PK\x01\x02"), len(content)):
+        changed = content[:place] + bytes([value]) + content[place + 1 :]
+        try:
+            found = parse(changed, name="x").uncertainty
+        except BadInput:
+            continue
+        assert found is not None
+        assert found.factor is not None
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

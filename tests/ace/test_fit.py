@@ -9,7 +9,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from math import nan
-from threading import Event
+from threading import Event, Lock
 from typing import Any, overload
 
 import numpy as np
@@ -350,6 +350,33 @@ def test_who_ends_first_and_how_many_are_under_way_does_not_matter(slim: LinearA
         assert executor.sent > 3
     assert np.array_equal(found[0], found[1])
     assert np.array_equal(found[0], found[2])
+
+
+class Shared:
+    """An executor that gives all who ask the same one object, as a Dask cluster does."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[int, int], Future[Any]] = {}
+        self.lock, self.sent = Lock(), 0
+
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        _, data, first = args
+        with self.lock:
+            self.sent += 1
+            if (first, len(data)) not in self.known:
+                future = Future[Any]()
+                future.set_result(function(*args))
+                self.known[first, len(data)] = future
+            return self.known[first, len(data)]
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_two_fits_at_once_through_one_client_do_not_disturb_each_other(slim: LinearAce, noisy: list[Labelled]) -> None:
+    wanted, shared = refit(slim, noisy, executor=Backwards()).potential.weights, Shared()
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: refit(slim, noisy, executor=shared).potential.weights, range(2)))
+    assert shared.sent == 2 * len(shared.known) > 6
+    assert all(np.array_equal(weights, wanted) for weights in found)
 
 
 @pytest.mark.usefixtures("small_blocks")

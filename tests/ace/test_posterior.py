@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mlipbench.ace.basis import Basis, functions
 from mlipbench.ace.fit import fit
-from mlipbench.ace.posterior import MAX_MEMBERS, Noise, Posterior, design_rows
+from mlipbench.ace.posterior import MAX_MEMBERS, Noise, Posterior, Uncertainty, design_rows
 from mlipbench.ace.potential import LinearAce
 from mlipbench.ace.rows import Labelled, Weights
 from mlipbench.core.benchmark import no_progress
@@ -303,3 +303,29 @@ def test_the_calibration_has_teeth(kind: str, name: str) -> None:
     for is_ridge_known in (True, False):
         with pytest.raises(AssertionError):
             check_calibration(kind=kind, is_ridge_known=is_ridge_known, **BROKEN[name])
+
+
+@pytest.mark.parametrize(
+    ("members", "factor", "message"),
+    [
+        (np.zeros((2, 6)), None, r"members have shape \(2, 6\)"),
+        (np.zeros((0, 2, 3)), None, r"members have shape \(0, 2, 3\)"),
+        (np.zeros((2, 2, 0)), None, r"members have shape \(2, 2, 0\)"),
+        (np.zeros((MAX_MEMBERS + 1, 1, 1)), None, f"1 to {MAX_MEMBERS} members"),
+        (np.full((2, 2, 3), np.nan), None, "members hold a number that is not finite"),
+        (np.zeros((2, 2, 3)), np.eye(5), r"factor has shape \(5, 5\); this basis needs \(6, 6\)"),
+        (np.zeros((2, 2, 3)), np.full((6, 6), np.inf), "factor holds a number that is not finite"),
+        (np.zeros((2, 2, 3)), np.diag([1.0, 1, 1, 0, 1, 1]), "singular"),
+    ],
+)
+def test_an_uncertainty_without_meaning_is_refused(members: Float, factor: Float | None, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        Uncertainty(members=members, noise=Noise(sigma=SIGMA, weights=WEIGHTS), factor=factor)
+
+
+def test_an_uncertainty_keeps_its_numbers() -> None:
+    factor = np.triu(np.random.default_rng(0).normal(size=(6, 6)))
+    found = Uncertainty(members=np.ones((2, 2, 3)), noise=Noise(sigma=SIGMA, weights=WEIGHTS), factor=factor)
+    assert found.factor is not None
+    assert np.array_equal(found.factor, factor)
+    assert found.factor.flags.f_contiguous

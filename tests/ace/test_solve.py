@@ -385,6 +385,27 @@ def test_what_cannot_be_solved_is_refused(made: Triangle, precision: Float, ridg
         solve(made, precision, ridge=ridge)
 
 
+@pytest.mark.parametrize("labels_too", [False, True])
+@pytest.mark.parametrize("size", [1e-310, 1e-200, 1e-170, 1e160, 1e200, 1e300])
+def test_weights_of_any_size_end_in_finite_numbers_or_a_sentence(size: float, labels_too: bool) -> None:
+    rows, labels = problem(60, 12)
+    made = triangle_of(size * rows, size * labels if labels_too else labels)
+    try:
+        found = solve(made, np.ones(12))
+    except BadInput as error:
+        assert str(error).startswith("the ACE fit ")
+        assert "weights" in str(error)
+    else:
+        assert all_finite(found)
+
+
+@pytest.mark.parametrize("size", [1e200, 1e300])
+def test_weights_too_large_for_a_ridge_are_refused(size: float) -> None:
+    rows, labels = problem(60, 12)
+    with pytest.raises(BadInput, match=r"not finite.* weights"):
+        solve(triangle_of(size * rows, labels), np.ones(12))
+
+
 def test_solving_keeps_the_triangle_and_is_repeatable() -> None:
     made = triangle_of(*problem(60, 12))
     before = made.matrix.copy()

@@ -154,6 +154,17 @@ def test_the_calculator_agrees_with_the_model(model: AceModel, frames: list[Atom
         frames[0].get_stress()
 
 
+def test_a_stress_that_is_not_there_leaves_no_results_of_another_structure(
+    model: AceModel, frames: list[Atoms]
+) -> None:
+    calculator = model.calculator()
+    calculator.calculate(frames[1], ["energy"])
+    with pytest.raises(PropertyNotImplementedError):
+        calculator.calculate(frames[0], ["energy", "stress"])
+    assert calculator.results == {}
+    assert calculator.get_property("energy", frames[0]) == pytest.approx(model.predict(frames[:1]).energy[0], abs=1e-11)
+
+
 def test_a_model_without_members_knows_no_spread(model: AceModel, frames: list[Atoms]) -> None:
     calculator = model.calculator()
     assert "energy_std" not in calculator.implemented_properties

@@ -21,6 +21,7 @@ from mlipbench.core.dataset import Dataset, DatasetSpec
 from mlipbench.core.model import Committee, ModelSpec, Trained
 from mlipbench.errors import BadInput
 from mlipbench.models.ace import load
+from mlipbench.training import ace
 from mlipbench.training.ace import CHECKPOINT, DEFAULTS, train
 
 TINY: dict[str, Any] = {"cutoff_A": 4.5, "degrees": {"nu1": 5, "nu2": 4, "nu3": 3}, "l_max": 2}
@@ -226,10 +227,63 @@ def test_wrong_options_are_refused(
 def test_data_that_cannot_be_fitted_are_refused(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no frames"):
         trained((data[0].take([]), data[1]), tmp_path)
-    broken = data[0].take([0, 1])
-    broken.frames[1].positions[1] = broken.frames[1].positions[0]
+    crowded = data[0].frames[1].copy()
+    crowded.positions[1] = crowded.positions[0]
+    broken = replace(data[0].take([0, 1]), frames=(data[0].frames[0], crowded))
     with pytest.raises(BadInput, match="a training frame cannot be used: frame 1: atoms 0 and 1 are"):
         trained((broken, data[1]), tmp_path)
+
+
+def refuse_to_fit(*_arguments: Any, **_keywords: Any) -> None:
+    raise RuntimeError("the fit has begun")
+
+
+@pytest.mark.parametrize("label", ["energy", "forces", "stress"])
+def test_a_validation_label_that_is_not_finite_is_refused_before_the_fit(
+    data: tuple[Dataset, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: str
+) -> None:
+    monkeypatch.setattr(ace, "fit", refuse_to_fit)
+    values = getattr(data[1], label).copy()
+    values[-1] = np.nan
+    with pytest.raises(BadInput, match=rf"a validation frame .* frame 7 \(7\): the label {label} is not finite"):
+        trained((data[0], replace(data[1], **{label: values})), tmp_path)
+
+
+def test_a_validation_frame_that_cannot_be_predicted_is_refused_before_the_fit(
+    data: tuple[Dataset, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ace, "fit", refuse_to_fit)
+    strange, crowded = data[1].frames[1].copy(), data[1].frames[1].copy()
+    strange.numbers[0] = 47
+    crowded.positions[1] = crowded.positions[0]
+    for frame, says in ((strange, "does not cover Ag"), (crowded, "atoms 0 and 1 are")):
+        valid = replace(data[1], frames=(data[1].frames[0], frame, *data[1].frames[2:]))
+        with pytest.raises(BadInput, match=rf"frame 1 \(1\): .*{says}"):
+            trained((data[0], valid), tmp_path)
+
+
+def test_a_label_of_no_stress_may_be_anything(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    n = len(data[1])
+    valid = replace(data[1], stress=np.full((n, 3, 3), np.nan), has_stress=np.zeros(n, dtype=bool))
+    made = trained((data[0].take(range(4)), valid), tmp_path)
+    assert "valid_stress_rmse_meV_per_A3" not in made.facts
+
+
+def test_what_the_data_leave_open_gets_a_note(data: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    few = data[0].take(range(4)), data[1]
+    assert trained(few, tmp_path, pair_cutoffs_A={"Cu-Cu": 3.5}).notes == ()
+    made = trained(few, tmp_path, energy_weight=0.0, pair_cutoffs_A={"Cu-Cu": 1.5, "Cu-Au": 1.5, "Au-Au": 3.5})
+    assert made.notes == (
+        "Energies had no weight in the fit: those of different compositions cannot be compared.",
+        "No training frame has Cu-Cu, Cu-Au within the pair's own cutoff, though some lie within cutoff_A: "
+        "what these pairs do to each other is undetermined.",
+    )
+
+
+def test_pairs_that_the_data_do_not_hold_get_no_note(tmp_path: Path) -> None:
+    frames = dataset([Atoms("Cu2", [[0, 0, 0], [0, 0, 2.3 + 0.1 * k]]) for k in range(3)] + [Atoms("Au")])
+    made = trained((frames, frames), tmp_path, pair_cutoffs_A={"Cu-Au": 2.0, "Au-Au": 2.0})
+    assert not any("own cutoff" in note for note in made.notes)
 
 
 @pytest.mark.parametrize("name", ["ace-small", "ace-medium"])
