@@ -22,7 +22,8 @@ SMALL = Basis(numbers=(1, 6, 8), cutoff_A=3.0, degrees=(4.0, 2.0), l_max=1)
 def test_rows_times_coefficients_are_the_prediction():
     potential = random_potential(SMALL)
     frame = SETTINGS.train.frames[0]
-    found = design_rows(SMALL, frame) @ potential.weights.ravel()
+    room = np.full((9 + 3 * len(frame), potential.weights.size), np.nan)
+    found = design_rows(SMALL, frame, room) @ potential.weights.ravel()
     told = potential.evaluate(frame)
     assert found[0] == pytest.approx(told.energy, abs=1e-10)
     np.testing.assert_allclose(found[1 : 1 + 3 * len(frame)].reshape(-1, 3), told.forces, atol=1e-10)
