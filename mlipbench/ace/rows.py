@@ -154,7 +154,8 @@ def frame_rows(
     species, pairs = species_of(frame, basis.numbers), neighbours(frame, basis.cutoff_A)
     rows = room_for(frame, np.empty((0, baseline.weights.size)) if room is None else room)[: 7 + 3 * n]
     rows[:] = 0.0
-    energy, forces, virial = rows[0], rows[1 : 1 + 3 * n], rows[1 + 3 * n :]
+    energy, forces = rows[0], rows[1 : 1 + 3 * n]
+    virial = rows[1 + 3 * n :] if labelled.stress is not None and weights.stress else rows[:0]
     design(
         pair_tables(basis), product_tables(basis), pairs.start, pairs.index, pairs.vector, species,
         energy, forces, virial,
