@@ -12,9 +12,10 @@ import numpy as np
 
 from mlipbench.ace.basis import Basis, functions
 from mlipbench.ace.couplings import solid_harmonics
-from mlipbench.ace.kernels import compiled, gather, room, site_functions
+from mlipbench.ace.kernels import site_functions
 from mlipbench.ace.neighbours import Neighbours, neighbours
 from mlipbench.ace.potential import species_of
+from mlipbench.ace.shells import compiled, gather, room
 from mlipbench.ace.soap import Smeared, Soap, smeared
 from mlipbench.ace.tables import Pairs, pair_tables, product_tables
 from mlipbench.core.model import Float, Int

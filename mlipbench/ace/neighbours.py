@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlipbench.ace.kernels import pair_vectors, search_pairs
+from mlipbench.ace.shells import pair_vectors, search_pairs
 from mlipbench.core.model import Bool, Float, Int
 from mlipbench.errors import BadInput, ModelFailure
 

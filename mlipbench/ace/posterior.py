@@ -14,11 +14,9 @@ import numpy as np
 from scipy.linalg.blas import dtrsm, dtrsv
 
 from mlipbench.ace.basis import Basis, functions
-from mlipbench.ace.kernels import design
 from mlipbench.ace.neighbours import Neighbours, neighbours
-from mlipbench.ace.potential import LinearAce, has_stress, species_of
-from mlipbench.ace.rows import Weights
-from mlipbench.ace.tables import pair_tables, product_tables
+from mlipbench.ace.potential import LinearAce, has_stress
+from mlipbench.ace.rows import Weights, bare_rows, room_for
 from mlipbench.core.model import Float
 from mlipbench.errors import BadInput, NotApplicable
 
@@ -127,15 +125,9 @@ def design_rows(basis: Basis, frame: Atoms, pairs: Neighbours | None = None) -> 
     Raises:
         NotApplicable, ModelFailure, BadInput: as `LinearAce.evaluate`.
     """
-    species = species_of(frame, basis.numbers)
     found = neighbours(frame, basis.cutoff_A) if pairs is None else pairs
-    rows = Rows(np.zeros((3 * len(frame) + 7, len(basis.numbers) * functions(basis).n_functions)))
-    if len(frame):
-        design(
-            pair_tables(basis), product_tables(basis), found.start, found.index, found.vector, species,
-            rows.energy[0], rows.forces, rows.virial,
-        )  # fmt: skip
-    return rows
+    room = room_for(frame, np.empty((0, len(basis.numbers) * functions(basis).n_functions)))
+    return Rows(bare_rows(basis, frame, found, room))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

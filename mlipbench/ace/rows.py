@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlipbench.ace.basis import Basis
 from mlipbench.ace.kernels import design
-from mlipbench.ace.neighbours import neighbours
+from mlipbench.ace.neighbours import Neighbours, neighbours
 from mlipbench.ace.potential import LinearAce, species_of
 from mlipbench.ace.tables import pair_tables, product_tables
 from mlipbench.ace.triangle import Triangle, add_rows, no_rows
@@ -135,6 +136,34 @@ def room_for(frame: Atoms, room: Float) -> Float:
     return room if len(room) >= n_rows else np.empty((n_rows, room.shape[1]))
 
 
+def bare_rows(basis: Basis, frame: Atoms, pairs: Neighbours, room: Float, *, with_virial: bool = True) -> Float:
+    """Fill and return the rows of one frame without weights: energy, forces, and dE/dstrain in Voigt order.
+
+    Args:
+        basis: the functions.
+        frame: structure.
+        pairs: its neighbours within the cutoff (or a little more).
+        room: see `room_for`.
+        with_virial: fill the last six rows; zero otherwise.
+
+    Returns:
+        Shape (7 + 3 n_atoms, n_columns); part of `room`.
+
+    Raises:
+        NotApplicable: it holds an element outside the basis.
+    """
+    n = len(frame)
+    rows = room[: 7 + 3 * n]
+    rows[:] = 0.0
+    if n:
+        virial = rows[1 + 3 * n :] if with_virial else rows[:0]
+        design(
+            pair_tables(basis), product_tables(basis), pairs.start, pairs.index, pairs.vector,
+            species_of(frame, basis.numbers), rows[0], rows[1 : 1 + 3 * n], virial,
+        )  # fmt: skip
+    return rows
+
+
 def frame_rows(
     baseline: LinearAce, labelled: Labelled, weights: Weights, *, room: Float | None = None
 ) -> tuple[Float, Float]:
@@ -151,15 +180,10 @@ def frame_rows(
     n = len(frame)
     if not n:
         return np.zeros((0, baseline.weights.size)), np.zeros(0)
-    species, pairs = species_of(frame, basis.numbers), neighbours(frame, basis.cutoff_A)
-    rows = room_for(frame, np.empty((0, baseline.weights.size)) if room is None else room)[: 7 + 3 * n]
-    rows[:] = 0.0
-    energy, forces = rows[0], rows[1 : 1 + 3 * n]
-    virial = rows[1 + 3 * n :] if labelled.stress is not None and weights.stress else rows[:0]
-    design(
-        pair_tables(basis), product_tables(basis), pairs.start, pairs.index, pairs.vector, species,
-        energy, forces, virial,
-    )  # fmt: skip
+    species_of(frame, basis.numbers)  # an element outside the basis is told before what its neighbours do
+    pairs = neighbours(frame, basis.cutoff_A)
+    enough = room_for(frame, np.empty((0, baseline.weights.size)) if room is None else room)
+    rows = bare_rows(basis, frame, pairs, enough, with_virial=labelled.stress is not None and weights.stress > 0)
     known = baseline.evaluate(frame, pairs)
     factors = np.repeat([weights.energy / sqrt(n), weights.forces, weights.stress / sqrt(n)], [1, 3 * n, 6])
     labels = np.zeros(len(rows))

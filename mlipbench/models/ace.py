@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -16,6 +14,7 @@ from mlipbench.ace.posterior import FrameSpread, Noise, Posterior
 from mlipbench.ace.potential import Evaluation, LinearAce, has_stress, species_of
 from mlipbench.core.model import Float, ModelSpec, Predictions, Spread
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable, unknown
+from mlipbench.models import checkpoint
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -41,20 +40,8 @@ def load(spec: ModelSpec, *, device: str) -> AceModel:
     for name in spec.options:
         if name not in OPTIONS:
             raise unknown("option", name, OPTIONS, where=f"model {spec.name}")
-    if spec.checkpoint is None:
-        raise BadInput(f"model {spec.name}: an ACE needs a checkpoint.")
-    path = Path(spec.checkpoint)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"the checkpoint {path} cannot be read: {error.strerror}. Check the path.") from error
-    found = sha256(content).hexdigest()
-    if spec.checkpoint_sha256 is not None and found != spec.checkpoint_sha256:
-        raise BadInput(
-            f"the checkpoint {path} is not the one that model {spec.name} names: its sha256 is {found}, "
-            f"wanted {spec.checkpoint_sha256}."
-        )
-    return _model(spec, parse(content, name=str(path)), device=device)
+    content = checkpoint.read(spec, what="an ACE")
+    return _model(spec, parse(content, name=str(spec.checkpoint)), device=device)
 
 
 def _model(spec: ModelSpec, file: AceFile, *, device: str) -> AceModel:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import chdir
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +18,7 @@ import numpy as np
 from mlipbench.ace.neighbours import box
 from mlipbench.core.model import Float, ModelSpec, Predictions
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable, missing_package, unknown
+from mlipbench.models import checkpoint
 from mlipbench.models.gap_file import XML, GapFile, parse
 
 if TYPE_CHECKING:
@@ -40,19 +40,8 @@ def load(spec: ModelSpec, *, device: str) -> GapModel:
     """
     for name in spec.options:
         raise unknown("option", name, OPTIONS, where=f"model {spec.name}")
-    if spec.checkpoint is None:
-        raise BadInput(f"model {spec.name}: a GAP needs a checkpoint.")
-    path = Path(spec.checkpoint)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"the checkpoint {path} cannot be read: {error.strerror}. Check the path.") from error
-    found = sha256(content).hexdigest()
-    if spec.checkpoint_sha256 is not None and found != spec.checkpoint_sha256:
-        raise BadInput(
-            f"the checkpoint {path} is not the one that model {spec.name} names: its sha256 is {found}, "
-            f"wanted {spec.checkpoint_sha256}."
-        )
+    content = checkpoint.read(spec, what="a GAP")
+    path = Path(str(spec.checkpoint))
     gap = parse(content, name=str(path))
     return GapModel(spec=replace(spec, elements=gap.elements), cutoff_A=gap.cutoff_A, potential=_potential(gap, path))
 

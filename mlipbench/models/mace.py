@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from mlipbench.ace.torch_batch import check_device
 from mlipbench.core.model import Bool, Float, ModelSpec, Predictions
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable, unknown
-from mlipbench.models.mace_graph import Graph, check_device, collate, graph_of, place, quiet_mace
+from mlipbench.models import checkpoint
+from mlipbench.models.mace_graph import Graph, collate, graph_of, place, quiet_mace
 
 if TYPE_CHECKING:
     import torch
@@ -41,12 +41,10 @@ def load(spec: ModelSpec, *, device: str) -> MaceModel:
     for name in spec.options:
         if name not in OPTIONS:
             raise unknown("option", name, OPTIONS, where=f"model {spec.name}")
-    if spec.checkpoint is None:
-        raise BadInput(f"model {spec.name}: a MACE model needs a checkpoint.")
-    content = _read(Path(spec.checkpoint), spec.checkpoint_sha256)
+    content = checkpoint.read(spec, what="a MACE model")
     with quiet_mace():
-        check_device(device)
-        network = _unpickle(content, spec.checkpoint)
+        check_device(device, where="MACE")
+        network = _unpickle(content, str(spec.checkpoint))
         own = str(next(network.parameters()).dtype).removeprefix("torch.")
         dtype = str(spec.options.get("dtype", own))
         if dtype not in DTYPES:
@@ -66,21 +64,6 @@ def _batch_atoms(spec: ModelSpec, device: str) -> int:
     if type(given) is not int or given < 1:
         raise BadInput(f"model {spec.name}: batch_atoms = {given!r}; a whole number of at least 1 is needed.")
     return given
-
-
-def _read(path: Path, wanted: str | None) -> bytes:
-    """Return the bytes of a checkpoint, checked before anything in it can run."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"the checkpoint {path} cannot be read: {error.strerror}. Check the path.") from error
-    found = sha256(content).hexdigest()
-    if wanted is not None and found != wanted:
-        raise BadInput(
-            f"the checkpoint {path} is not the one the model names: its sha256 is {found}, wanted {wanted}. "
-            "A checkpoint can run code, so another file is not read; name the right one, or correct the sha256."
-        )
-    return content
 
 
 def _unpickle(content: bytes, path: str) -> torch.nn.Module:

@@ -15,7 +15,7 @@ import numpy as np
 
 from mlipbench.ace.neighbours import box
 from mlipbench.core.model import Float, Int
-from mlipbench.errors import ModelFailure, NotApplicable, missing_package, unknown
+from mlipbench.errors import ModelFailure, missing_package
 
 if TYPE_CHECKING:
     import torch
@@ -64,21 +64,6 @@ def _import_mace() -> None:
         return
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         import mace.calculators  # noqa: F401
-
-
-def check_device(device: str) -> None:
-    """Refuse a device that is not there.
-
-    Raises:
-        BadInput: it is neither "cpu" nor "cuda", with or without a number.
-        NotApplicable: torch finds no GPU.
-    """
-    import torch
-
-    if device.partition(":")[0] not in ("cpu", "cuda"):
-        raise unknown("device", device, ("cpu", "cuda"), where="MACE")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise NotApplicable(f"the device '{device}' was asked for, and torch finds no GPU")
 
 
 def place(network: torch.nn.Module, *, device: str, dtype: str) -> torch.nn.Module:

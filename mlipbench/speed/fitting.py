@@ -10,11 +10,8 @@ import numpy as np
 
 from mlipbench.ace.basis import Basis, functions
 from mlipbench.ace.fit import Fit, fit
-from mlipbench.ace.kernels import design
 from mlipbench.ace.neighbours import neighbours
-from mlipbench.ace.potential import species_of
-from mlipbench.ace.rows import room_for
-from mlipbench.ace.tables import pair_tables, product_tables
+from mlipbench.ace.rows import bare_rows, room_for
 from mlipbench.benchmarks.frames import spread_out
 from mlipbench.core.benchmark import no_progress
 from mlipbench.core.dataset import Dataset
@@ -74,15 +71,7 @@ def design_rows(basis: Basis, frame: Atoms, room: Float) -> Float:
 
     They lie in `room`, as in a fit.
     """
-    n = len(frame)
-    pairs = neighbours(frame, basis.cutoff_A)
-    rows = room[: 7 + 3 * n]
-    rows[:] = 0.0
-    design(
-        pair_tables(basis), product_tables(basis), pairs.start, pairs.index, pairs.vector,
-        species_of(frame, basis.numbers), rows[0], rows[1 : 1 + 3 * n], rows[1 + 3 * n :],
-    )  # fmt: skip
-    return rows
+    return bare_rows(basis, frame, neighbours(frame, basis.cutoff_A), room)
 
 
 def by_torch(basis: Basis, frames: Sequence[Atoms]) -> tuple[Callable[[], object], ...]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlipbench.ace.torch_batch import check_device
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.model import Progress, Trained
 from mlipbench.errors import BadInput
-from mlipbench.models.mace_graph import Graph, check_device, graph_of, place, quiet_mace
+from mlipbench.models.mace_graph import Graph, graph_of, place, quiet_mace
 from mlipbench.training.e0 import Baseline, baseline, is_lone
 from mlipbench.training.mace_loop import fit
 from mlipbench.training.mace_options import Options, read_options
@@ -97,7 +98,7 @@ def _own_randomness(seed: int, dtype: str, device: str) -> Iterator[None]:
     import torch
     from mace.tools.torch_tools import default_dtype
 
-    check_device(device)
+    check_device(device, where="MACE")
     devices = list(range(torch.cuda.device_count())) if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=devices), default_dtype(dtype):
         torch.manual_seed(seed)
