@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,11 +30,13 @@ class Neighbours:
         start: shape (n_atoms + 1,), first pair of each centre, and the number of pairs.
         index: shape (n_pairs,), the neighbour.
         vector: shape (n_pairs, 3), from the centre to that image of the neighbour, Å.
+        shift: shape (n_pairs, 3), lattice vectors added to the neighbour to get that image.
     """
 
     start: Int
     index: Int
     vector: Float
+    shift: Float
 
 
 def neighbours(frame: Atoms, cutoff_A: float) -> Neighbours:
@@ -47,7 +49,7 @@ def neighbours(frame: Atoms, cutoff_A: float) -> Neighbours:
             a search takes more than 1e9 distances.
         ModelFailure: two atoms lie on top of each other.
     """
-    return _search(frame, cutoff_A)[0]
+    return _search(frame, cutoff_A)
 
 
 class SkinList:
@@ -77,18 +79,32 @@ class SkinList:
         Raises:
             BadInput, ModelFailure: as `neighbours`.
         """
-        positions = frame.get_positions()
-        if self._known is None or not self._known.covers(frame, positions, self.cutoff_A, self.skin_A):
-            self._known = None
-            found, shift = _search(frame, self.cutoff_A + self.skin_A)
-            self._known = _Known(found, shift, frame.copy())
-            self.n_searches += 1
-            return found
-        known = self._known.pairs
+        known = self.listed(frame)
         vector = np.empty_like(known.vector)
-        pair_vectors(positions, _periodic_cell(frame), known.start, known.index, self._known.shift, vector)
+        pair_vectors(frame.positions, _periodic_cell(frame), known.start, known.index, known.shift, vector)
         _refuse_overlap(np.repeat(np.arange(len(frame)), np.diff(known.start)), known.index, vector)
-        return Neighbours(start=known.start, index=known.index, vector=vector)
+        return replace(known, vector=vector)
+
+    def listed(self, frame: Atoms) -> Neighbours:
+        """Return the list that holds all pairs of a frame; its vectors are those of the frame it was searched in.
+
+        The list is the same object until it is searched anew.
+
+        Raises:
+            BadInput, ModelFailure: as `neighbours`.
+        """
+        known = self._known
+        if known is None or not known.covers(frame, self.cutoff_A, self.skin_A):
+            self._known = None
+            known = _Known(_search(frame, self.cutoff_A + self.skin_A), frame.copy())
+            self._known = known
+            self.n_searches += 1
+        return known.pairs
+
+    @property
+    def searched(self) -> Atoms | None:
+        """The frame in which the list was searched; `listed` of it, and then of another, gives the same list again."""
+        return None if self._known is None else self._known.frame
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,21 +113,19 @@ class _Known:
 
     Attributes:
         pairs: the list.
-        shift: shape (n_pairs, 3), lattice vectors added to each neighbour.
         frame: a copy.
     """
 
     pairs: Neighbours
-    shift: Float
     frame: Atoms
 
-    def covers(self, frame: Atoms, positions: Float, cutoff_A: float, skin_A: float) -> bool:
-        """Return whether no pair within the cutoff can be missing; `positions` are those of the new frame.
+    def covers(self, frame: Atoms, cutoff_A: float, skin_A: float) -> bool:
+        """Return whether no pair of the new frame within the cutoff can be missing.
 
         With lattice vectors C' = C F and positions x' = x F + u a pair vector v becomes v F + u_j - u_i, so that
         |v'| ≥ |v| (1 - |F - 1|) - 2 max |u|.
         """
-        old = self.frame
+        old, positions = self.frame, frame.positions
         if len(old) != len(frame) or (old.pbc != frame.pbc).any():
             return False
         cell = frame.cell.array[frame.pbc]
@@ -129,12 +143,12 @@ class _Known:
         return (cutoff_A + skin_A) * (1.0 - strain) - 2.0 * way >= cutoff_A
 
 
-def _search(frame: Atoms, cutoff_A: float) -> tuple[Neighbours, Float]:
-    """Return all pairs closer than the cutoff, and the lattice vectors added to each neighbour, shape (n_pairs, 3)."""
+def _search(frame: Atoms, cutoff_A: float) -> Neighbours:
+    """Return all pairs closer than the cutoff."""
     n = len(frame)
     if n == 0:
         empty = np.zeros((0, 3))
-        return Neighbours(start=np.zeros(1, np.int64), index=np.zeros(0, np.int64), vector=empty), empty
+        return Neighbours(start=np.zeros(1, np.int64), index=np.zeros(0, np.int64), vector=empty, shift=empty)
     positions, periodic = frame.get_positions(), np.asarray(frame.pbc)
     _refuse_far(positions)
     _refuse_flat(np.asarray(frame.cell.array, dtype=np.float64), periodic)
@@ -151,7 +165,7 @@ def _search(frame: Atoms, cutoff_A: float) -> tuple[Neighbours, Float]:
     vector = np.empty((len(index), 3))
     pair_vectors(positions, cell, start, index, shift, vector)
     _refuse_overlap(np.repeat(np.arange(n), np.diff(start)), index, vector)
-    return Neighbours(start=start, index=index, vector=vector), shift
+    return Neighbours(start=start, index=index, vector=vector, shift=shift)
 
 
 def _periodic_cell(frame: Atoms) -> Float:

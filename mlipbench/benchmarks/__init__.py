@@ -20,6 +20,14 @@ TABLE: Final = {
     "smoothness": "mlipbench.benchmarks.smoothness:Smoothness",
     "locality": "mlipbench.benchmarks.locality:Locality",
     "extensivity": "mlipbench.benchmarks.extensivity:Extensivity",
+    "stability": "mlipbench.benchmarks.stability:Stability",
+    "density": "mlipbench.benchmarks.density:Density",
+    "rdf": "mlipbench.benchmarks.rdf:Rdf",
+    "pressure": "mlipbench.benchmarks.pressure:Pressure",
+    "diffusion": "mlipbench.benchmarks.diffusion:DiffusionCoefficient",
+    "velocity_spectrum": "mlipbench.benchmarks.velocity_spectrum:VelocitySpectrum",
+    "nve_drift": "mlipbench.benchmarks.nve_drift:NveDrift",
+    "transferability": "mlipbench.benchmarks.transferability:Transferability",
     "speed": "mlipbench.benchmarks.speed:Speed",
 }
 

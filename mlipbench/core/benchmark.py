@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -55,11 +56,13 @@ class Context:
         seed: of this job.
         device: "cpu" or "cuda".
         progress: called with done, total and a remark.
+        scratch: folder for what takes long and can be gone on with, shared by all jobs of a store; None for none.
     """
 
     seed: int
     device: str
     progress: Progress
+    scratch: Path | None = None
 
     def rng(self) -> np.random.Generator:
         """Return a fresh generator that depends on the seed alone."""

@@ -65,6 +65,7 @@ class Dataset:
         molecule_charges: per frame, charge of each molecule in e; None when not given.
         energy_intra: shape (n_frames,), eV, sum over a frame's molecules, each alone in vacuum; None when not given.
         forces_intra: shape (n_atoms_total, 3), eV/Å, on each atom from its own molecule alone; None when not given.
+        observables: what the reference's own dynamics gave, arrays by "state/name", for all states of the whole set.
     """
 
     spec: DatasetSpec
@@ -81,6 +82,7 @@ class Dataset:
     molecule_charges: tuple[tuple[int, ...], ...] | None = None
     energy_intra: Float | None = None
     forces_intra: Float | None = None
+    observables: Mapping[str, Float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of frames."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mlipbench.core.dataset import Dataset
+from mlipbench.core.model import Float
 from mlipbench.errors import BadInput, unknown
 from mlipbench.files import toml
 from mlipbench.files.hashes import canonical_id, sha256_of
@@ -76,6 +80,19 @@ class File:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Observables:
+    """What the reference's own dynamics gave: arrays by "state/name" in a file of numpy's.
+
+    Attributes:
+        path: relative to the manifest, ending in `.npz`; plain numbers only.
+        sha256: refused when it differs.
+    """
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """A data set on paper; `docs/data.md` shows one of ten lines.
 
@@ -95,6 +112,7 @@ class Manifest:
         make_vacuum_labels: the command that adds vacuum labels.
         generated: how the data came about, free text and numbers.
         splits_about: one sentence per split.
+        observables: what the reference's own dynamics gave; None when there is nothing.
     """
 
     name: str
@@ -112,6 +130,7 @@ class Manifest:
     make_vacuum_labels: str = ""
     generated: Mapping[str, Any] = field(default_factory=dict)
     splits_about: Mapping[str, str] = field(default_factory=dict)
+    observables: Observables | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,11 +191,13 @@ def source(data: str) -> Source:
     else:
         manifest = Manifest(name=path.name, level_of_theory="unknown", files=(File(path=path.name),))
     hashes = [_checked_hash(path, file) for file in manifest.files]
+    if manifest.observables is not None:
+        hashes.append(_checked_hash(path, manifest.observables))
     content = {"manifest": sha256_of(path) if path.suffix == ".toml" else "", "files": hashes}
     return Source(manifest=manifest, folder=path.parent, sha256=canonical_id(content))
 
 
-def _checked_hash(manifest: Path, file: File) -> str:
+def _checked_hash(manifest: Path, file: File | Observables) -> str:
     """Return a file's sha256, and refuse another one than the manifest names."""
     path = manifest.parent / file.path
     found = sha256_of(path)
@@ -202,4 +223,20 @@ def load(origin: Source) -> Dataset:
         raise BadInput(
             f"{origin.folder}: the files hold {', '.join(extra)}, which 'elements' of the manifest does not list."
         )
-    return replace(data, spec=replace(data.spec, sha256=origin.sha256))
+    return replace(data, spec=replace(data.spec, sha256=origin.sha256), observables=_observables(origin))
+
+
+def _observables(origin: Source) -> dict[str, Float]:
+    """Return the arrays of the reference's own dynamics; nothing in the file is executed."""
+    if origin.manifest.observables is None:
+        return {}
+    path = origin.folder / origin.manifest.observables.path
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: np.asarray(file[name]) for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise BadInput(f"{path} is no file of plain arrays: {error}. Write it with numpy.savez.") from error
+    for name, array in found.items():
+        if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+            raise BadInput(f"{path}: '{name}' must hold finite numbers only.")
+    return {name: array.astype(np.float64) for name, array in found.items()}

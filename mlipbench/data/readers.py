@@ -51,6 +51,8 @@ DAMAGED: Final = (
     OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError,
     RuntimeError, SyntaxError, ImportError, StopIteration, sqlite3.Error, struct.error, zlib.error,
 )  # fmt: skip
+# Of a frame's info: what a model must know, and the state it was sampled at.
+KEPT: Final = ("charge", "spin", "temperature_K", "pressure_bar", "density_g_cm3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ def _bare(frame: Atoms) -> Atoms:
     """Keep the structure and what decides its energy, and nothing that gives the labels away."""
     from ase import Atoms
 
-    info = {key: frame.info[key] for key in ("charge", "spin") if key in frame.info}
+    info = {key: frame.info[key] for key in KEPT if key in frame.info}
     return Atoms(numbers=frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc, info=info)
 
 

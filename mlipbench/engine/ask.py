@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
-from mlipbench.core.model import Committee, Float, Model, ModelSpec, Predictions, SiteEnergies, SiteFeatures, Spread
+from mlipbench.core.dynamics import Batched, Forces, OwnDynamics, Replica, Schedule, Track
+from mlipbench.core.model import (
+    Committee,
+    Float,
+    Model,
+    ModelSpec,
+    Predictions,
+    Progress,
+    SiteEnergies,
+    SiteFeatures,
+    Spread,
+)
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 
 if TYPE_CHECKING:
@@ -67,14 +78,7 @@ class Asked:
 
     def _checked(self, call: Callable[[], Any], wanted: type[_Answer]) -> _Answer:
         """Return what a call answers; what is not one of our errors is the model's failure."""
-        answer = self._attempt(call)
-        if isinstance(answer, wanted):
-            return answer
-        if isinstance(answer, (ModelFailure, NotApplicable, BadInput)):
-            raise answer
-        if isinstance(answer, Exception):
-            raise ModelFailure(f"the model raised {type(answer).__name__}: {answer}") from answer
-        raise ModelFailure(f"the model returned {type(answer).__name__} instead of {wanted.__name__}")
+        return _checked(self._attempt(call), wanted)
 
     def _per_atom(self, call: Callable[[], Any], frames: Sequence[Atoms], *, n_axes: int) -> Float:
         """Return an array with a row per atom; a number that is not finite is the model's failure."""
@@ -115,10 +119,56 @@ class _HasMembers(Asked):
         return self._checked(lambda: self.model.predict_std(frames), Spread)  # type: ignore[attr-defined]
 
 
+class _MovesMany(Asked):
+    """Of a model that evaluates many systems as they move."""
+
+    def batch(self, frames: Sequence[Atoms]) -> _AskedBatch:
+        """Return what evaluates these systems."""
+        return _AskedBatch(self._checked(lambda: self.model.batch(frames), object), self._attempt)  # type: ignore[attr-defined]
+
+
+class _AskedBatch:
+    """A batch whose every exception is the model's own fault."""
+
+    def __init__(self, batch: Any, attempt: Callable[[Callable[[], Any]], Any]) -> None:
+        self._batch, self._attempt = batch, attempt
+        self.keep, self.memory, self.recall = batch.keep, batch.memory, batch.recall
+
+    def evaluate(self, positions: Float, cells: Float, *, with_virial: bool) -> Forces:
+        """Return energies and forces."""
+        return _checked(self._attempt(lambda: self._batch.evaluate(positions, cells, with_virial=with_virial)), Forces)
+
+
+class _MovesItself(Asked):
+    """Of a model with a simulation engine."""
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine."""
+        return str(self.model.engine)  # type: ignore[attr-defined]
+
+    def simulate(self, replicas: Sequence[Replica], schedule: Schedule, progress: Progress) -> tuple[Track, ...]:
+        """Run the replicas."""
+        return self._checked(lambda: self.model.simulate(replicas, schedule, progress), tuple)  # type: ignore[attr-defined]
+
+
+def _checked(answer: Any, wanted: type[_Answer]) -> _Answer:
+    """Return an answer of the right kind, and raise what came instead."""
+    if isinstance(answer, (ModelFailure, NotApplicable, BadInput)):
+        raise answer
+    if isinstance(answer, Exception):
+        raise ModelFailure(f"the model raised {type(answer).__name__}: {answer}") from answer
+    if isinstance(answer, wanted):
+        return answer
+    raise ModelFailure(f"the model returned {type(answer).__name__} instead of {wanted.__name__}")
+
+
 _CAPABILITIES: Final = (
     (SiteEnergies, _NamesSiteEnergies),
     (SiteFeatures, _NamesSiteFeatures),
     (Committee, _HasMembers),
+    (Batched, _MovesMany),
+    (OwnDynamics, _MovesItself),
 )
 
 

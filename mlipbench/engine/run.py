@@ -25,6 +25,7 @@ from mlipbench.files.toml import build
 from mlipbench.store import Store, Stored
 
 T = TypeVar("T")
+SCRATCH = ".dynamics"  # in the store, next to the models' folders: what takes long and can be gone on with
 
 
 def attempt(call: Callable[[], T]) -> T | Exception:
@@ -133,7 +134,8 @@ def _evaluate(
     def measure() -> tuple[Observation, Outcome, tuple[View, ...]]:
         data = _dataset(job.data, job.data_sha256).split(job.split)
         model = _model(job) if given is None else asked(given, attempt, remember=False)
-        seen = made.observe(model, data, Context(seed=job.seed, device=job.device, progress=progress))
+        scratch = store.root / SCRATCH / job.device.replace(":", "-") if given is None else None
+        seen = made.observe(model, data, Context(seed=job.seed, device=job.device, progress=progress, scratch=scratch))
         return seen, Measured(values=made.score(seen, data)), made.views(seen, data)
 
     done = attempt(measure)

@@ -12,6 +12,8 @@ from mlipbench.errors import unknown
 # name → "module:function"; the function keeps the contract of `Generator`.
 TABLE: Final[dict[str, str]] = {
     "ecemc_gfn1": "mlipbench.generate.ecemc_gfn1:generate",
+    "ecemc_gaff2": "mlipbench.generate.ecemc_gaff2:generate",
+    "ecemc_gaff2_md": "mlipbench.generate.ecemc_gaff2_md:generate",
 }
 
 

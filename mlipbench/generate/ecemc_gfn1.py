@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlipbench.core.model import Int
-from mlipbench.generate.labels import label
-from mlipbench.generate.publish import write_frames, write_manifest
+from mlipbench.generate.labels import ACCURACY, ELECTRONIC_TEMPERATURE_K, METHOD, label
+from mlipbench.generate.publish import Publication, write_frames, write_manifest
 from mlipbench.generate.sampling import Protocol, gaff2_frames, gfn1_frames, molecule_numbers, pack
 from mlipbench.generate.splits import Planned, assign, uid
 
@@ -24,6 +24,45 @@ if TYPE_CHECKING:
 
 BASE_SEED = 20261122
 DECIMALS_A = 6
+PUBLICATION = Publication(
+    name="ecemc_gfn1",
+    version="1.0.0",
+    title="EC and EMC from the molecule to the liquid, GFN1-xTB",
+    about="Ethylene carbonate (EC) and ethyl methyl carbonate (EMC): single molecules, clusters of 2 to 6 and periodic "
+    "liquids of 3, 6 and 12 molecules. Sampled with GAFF2 Langevin dynamics and, where config_type ends in _gfn1md, "
+    "with short GFN1-xTB Langevin dynamics (hydrogen 3 u, 2 fs); every frame labelled with GFN1-xTB. Computed data, "
+    "not an experiment: GFN1-xTB's liquid is not the liquid in a bottle. Vacuum labels are included: energy_intra and "
+    "forces_intra are those of each molecule alone at the same geometry.",
+    level_of_theory=METHOD,
+    citation=(
+        "S. Grimme, C. Bannwarth, P. Shushkov, GFN1-xTB, J. Chem. Theory Comput. 13, 1989 (2017), "
+        "https://doi.org/10.1021/acs.jctc.7b00118",
+        "tblite, light-weight tight-binding framework, https://github.com/tblite/tblite",
+        "GAFF2 as distributed with AmberTools, after J. Wang et al., J. Comput. Chem. 25, 1157 (2004), "
+        "https://doi.org/10.1002/jcc.20035 (sampling only)",
+    ),
+    splits_about={
+        "train": "whole trajectories for training, less the frames in control",
+        "valid": "whole other trajectories, for choosing when to stop",
+        "test": "whole other trajectories, never seen in training",
+        "train_quick": "about 200 frames of train, at most 4500 atoms, all kinds",
+        "valid_quick": "about 20 frames of valid",
+        "control": "frames between those of train_quick in the same trajectories, held out of train: "
+        "what a split by frames instead of trajectories would have tested on",
+        "hotter": "extrapolation: molecules, pairs and liquids of three molecules at 900 K",
+        "larger_clusters": "extrapolation: clusters of five and six molecules; train has up to four",
+        "composition": "extrapolation: liquids of pure EC and of pure EMC; the liquids in train are 1:2",
+        "density": "extrapolation: liquids at 0.75 and 1.35 g/cm3; train has 0.9 to 1.2",
+        "isolated_atoms": "one H, C and O atom each: closed shell, Fermi smearing at 300 K as GFN1-xTB gives it, "
+        "not the spin-polarised ground state",
+    },
+    facts={
+        "electronic_temperature_K": ELECTRONIC_TEMPERATURE_K,
+        "electronic_state": "closed shell; isolated atoms too",
+        "accuracy": ACCURACY,
+    },
+    packages=("tblite", "openmm", "ase", "numpy", "packmol"),
+)
 CLUSTERS: Mapping[int, tuple[tuple[int, int], ...]] = {
     2: ((1, 1), (2, 0), (0, 2), (1, 1)),
     3: ((1, 2), (2, 1), (1, 2), (0, 3)),
@@ -104,7 +143,7 @@ def generate(out: Path, *, scratch: Path, report: Callable[[str], None], only: i
     out.mkdir(parents=True, exist_ok=True)
     write_frames(out / "frames.xyz.gz", frames)
     failed = [failure for t in chosen for failure in made[t.name]["failed"]]
-    write_manifest(out / "dataset.toml", frames, failed=failed, base_seed=BASE_SEED)
+    write_manifest(out / "dataset.toml", PUBLICATION, frames, failed=failed, base_seed=BASE_SEED)
 
 
 def plan() -> tuple[Trajectory, ...]:
@@ -130,7 +169,7 @@ def run(trajectory: Trajectory) -> dict[str, Any]:
     except CalculationFailed as error:
         sampled, failed = [], [{"uid": trajectory.name, "reason": f"dynamics stopped: {error}"}]
     for number, atoms in enumerate(sampled):
-        _settle(atoms, molecule)
+        settle(atoms, molecule)
         name = uid(trajectory.name, number)
         try:
             frames.append(_record(atoms, molecule) | _describe(trajectory, name))
@@ -157,7 +196,7 @@ def _sample(trajectory: Trajectory) -> list[Atoms]:
     return gfn1_frames(begin, trajectory.protocol, seed=trajectory.seed("gfn1"))
 
 
-def _settle(atoms: Atoms, molecule: Int) -> None:
+def settle(atoms: Atoms, molecule: Int) -> None:
     """Move each molecule as a whole into the cell and round: labels belong to the positions that are stored."""
     if atoms.pbc.any():
         masses = atoms.get_masses()

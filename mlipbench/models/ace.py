@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
+    from mlipbench.models.ace_batch import AceBatch
+
 OPTIONS: Final = ("backend", "std")
 BACKENDS: Final = ("numba", "torch")
 STDS: Final = ("analytic", "members")
@@ -165,6 +167,18 @@ class AceModel:
         That of a committee also answers "energy_std" (eV) and "forces_std" (eV/Å), as `predict_std` does.
         """
         return _calculator(self)
+
+    def batch(self, frames: Sequence[Atoms]) -> AceBatch:
+        """Return what evaluates these frames again and again while their atoms move.
+
+        Raises:
+            NotApplicable: a frame holds an element that the model does not cover.
+        """
+        from mlipbench.models.ace_batch import AceBatch
+
+        for frame in frames:
+            species_of(frame, self.potential.basis.numbers)
+        return AceBatch(self, frames)
 
     def _evaluate(self, frames: Sequence[Atoms], evaluators: Sequence[Evaluator]) -> list[list[Evaluation]]:
         """Return what each evaluator says of all frames; they share the neighbour lists."""

@@ -13,12 +13,14 @@ from mlipbench.ace.torch_batch import check_device
 from mlipbench.core.model import Bool, Float, ModelSpec, Predictions
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable, unknown
 from mlipbench.models import checkpoint
-from mlipbench.models.mace_graph import Graph, collate, graph_of, place, quiet_mace
+from mlipbench.models.mace_graph import Graph, collate, graph_of, place, quiet_mace, refuse_strange
 
 if TYPE_CHECKING:
     import torch
     from ase import Atoms
     from ase.calculators.calculator import Calculator
+
+    from mlipbench.models.mace_batch import MaceBatch
 
 OPTIONS: Final = ("batch_atoms", "dtype", "head")
 DTYPES: Final = ("float32", "float64")
@@ -169,14 +171,9 @@ class MaceModel:
         self, frames: Sequence[Atoms], with_stress: Sequence[bool] | Bool
     ) -> Iterator[tuple[list[int], dict[str, Float]]]:
         """Give frame numbers and their answers, batch by batch; a batch has a stress or has none."""
-        covered = symbols_of(self.network)
+        covered = self.covered
         for i, frame in enumerate(frames):
-            missing = sorted(set(frame.symbols) - set(covered))
-            if missing:
-                raise NotApplicable(
-                    f"frame {i}: the MACE model {self.spec.name} does not cover {', '.join(missing)}; "
-                    f"it covers {', '.join(covered)}"
-                )
+            refuse_strange(frame, covered, where=f"frame {i}: the MACE model {self.spec.name}")
         for is_periodic in (False, True):
             todo = [i for i in range(len(frames)) if with_stress[i] == is_periodic and len(frames[i])]
             for chosen, graphs in self._batches(frames, todo, covered):
@@ -204,13 +201,29 @@ class MaceModel:
             yield chosen, graphs
 
     def _ask(self, chosen: list[int], graphs: Sequence[Graph], *, has_stress: bool) -> dict[str, Float]:
-        """Run the network once; numbers come back in double precision."""
-        batch = collate(graphs, device=self.device)
-        ends = batch["ptr"][1:-1].cpu().numpy()
+        """Run the network once on some frames."""
+        where = f"frames {chosen[0]} to {chosen[-1]}"
+        return self.ask(collate(graphs, device=self.device), has_stress=has_stress, where=where)
+
+    def ask(self, graph: Graph, *, has_stress: bool, where: str) -> dict[str, Float]:
+        """Run the network once on a joined graph; numbers come back in double precision.
+
+        Args:
+            graph: as `mace_graph.collate` returns it, on the device.
+            has_stress: is the stress wanted too?
+            where: put in front of an error.
+
+        Returns:
+            "energy" (n,), "forces" (n_atoms, 3), "sites" (n_atoms,), "ends" (n - 1,), and "stress" (n, 3, 3).
+
+        Raises:
+            ModelFailure: the network failed.
+        """
+        ends = graph["ptr"][1:-1].cpu().numpy()
         try:
-            answer = self.network(batch, training=False, compute_force=True, compute_stress=has_stress)
+            answer = self.network(dict(graph), training=False, compute_force=True, compute_stress=has_stress)
         except (RuntimeError, ValueError, LookupError, TypeError) as error:
-            raise ModelFailure(f"frames {chosen[0]} to {chosen[-1]}: {type(error).__name__}: {error}") from error
+            raise ModelFailure(f"{where}: {type(error).__name__}: {error}") from error
         found: dict[str, Float] = {
             name: answer[key].detach().double().cpu().numpy()
             for name, key in (("energy", "energy"), ("forces", "forces"), ("sites", "node_energy"))
@@ -222,6 +235,21 @@ class MaceModel:
         if has_stress:
             found["stress"] = answer["stress"].detach().double().cpu().numpy()
         return found
+
+    @property
+    def covered(self) -> tuple[str, ...]:
+        """Chemical symbols of the network, in its order."""
+        return symbols_of(self.network)
+
+    def batch(self, frames: Sequence[Atoms]) -> MaceBatch:
+        """Return what evaluates these frames again and again while their atoms move.
+
+        Raises:
+            NotApplicable: a frame holds an element the network does not cover.
+        """
+        from mlipbench.models.mace_batch import MaceBatch
+
+        return MaceBatch(self, frames)
 
 
 def adds_up(network: torch.nn.Module) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from mlipbench.ace.neighbours import box
 from mlipbench.core.model import Float, Int
-from mlipbench.errors import ModelFailure, missing_package
+from mlipbench.errors import ModelFailure, NotApplicable, missing_package
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +94,7 @@ def graph_of(frame: Atoms, *, cutoff_A: float, symbols: Sequence[str], dtype: st
 
     kind = getattr(torch, dtype)
     edges, unit_shifts, cell = _edges(frame, cutoff_A)
-    species = torch.tensor([symbols.index(symbol) for symbol in frame.symbols], dtype=torch.long)
+    species = species_of(frame, symbols)
     return {
         "positions": torch.tensor(frame.positions, dtype=kind),
         "node_attrs": torch.nn.functional.one_hot(species, len(symbols)).to(kind),
@@ -106,6 +106,24 @@ def graph_of(frame: Atoms, *, cutoff_A: float, symbols: Sequence[str], dtype: st
         "total_charge": torch.tensor([float(frame.info.get("charge", 0.0))], dtype=kind),
         "total_spin": torch.tensor([float(frame.info.get("spin", 1.0))], dtype=kind),
     }
+
+
+def species_of(frame: Atoms, symbols: Sequence[str]) -> torch.Tensor:
+    """Return each atom's place among the elements of a network, shape (n_atoms,)."""
+    import torch
+
+    return torch.tensor([symbols.index(symbol) for symbol in frame.symbols], dtype=torch.long)
+
+
+def refuse_strange(frame: Atoms, symbols: Sequence[str], *, where: str) -> None:
+    """Refuse a frame with an element that a network does not cover.
+
+    Raises:
+        NotApplicable: it holds one.
+    """
+    missing = sorted(set(frame.symbols) - set(symbols))
+    if missing:
+        raise NotApplicable(f"{where} does not cover {', '.join(missing)}; it covers {', '.join(symbols)}")
 
 
 def _edges(frame: Atoms, cutoff_A: float) -> tuple[Int, Int, Float]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlipbench.core.model import Float, ModelSpec, Predictions
+from mlipbench.core.dynamics import Replica, Schedule, Track
+from mlipbench.core.model import Float, ModelSpec, Predictions, Progress
 from mlipbench.errors import BadInput, NotApplicable, unknown
-from mlipbench.models.gaff2 import NAMES, openmm
+from mlipbench.models.gaff2 import CUTOFF_A, NAMES, SWITCH_A, openmm
 from mlipbench.models.gaff2.assign import assign
 from mlipbench.models.gaff2.evaluate import Evaluator
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
 ELEMENTS = ("H", "C", "O")
-OPTIONS = {"cutoff_A": 5.0, "switch_A": 4.0, "ewald_tolerance": 1e-6, "platform": "Reference"}
+OPTIONS = {"cutoff_A": CUTOFF_A, "switch_A": SWITCH_A, "ewald_tolerance": 1e-6, "platform": "Reference"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,24 @@ class GaffModel:
         """Return an ASE calculator of this model."""
         return _calculator(self)
 
+    @property
+    def engine(self) -> str:
+        """What drives it when it drives itself."""
+        from mlipbench.models.gaff2.engine import ENGINE
+
+        return ENGINE
+
+    def simulate(self, replicas: Sequence[Replica], schedule: Schedule, progress: Progress) -> tuple[Track, ...]:
+        """Run the replicas in OpenMM, in single precision and with a coarser Ewald sum than `predict` has.
+
+        Raises:
+            NotApplicable: a box is not cubic, or the thermostat is not Langevin's.
+        """
+        from mlipbench.models.gaff2 import engine
+
+        cutoff_A, switch_A = self.evaluator.cutoff_A, self.evaluator.switch_A
+        return engine.simulate(replicas, schedule, progress, cutoff_A=cutoff_A, switch_A=switch_A)
+
     def _one(self, frame: Atoms, *, where: str) -> tuple[float, Float, Float]:
         if frame.pbc.any() and not frame.pbc.all():
             raise NotApplicable(f"{where}: periodic along {frame.pbc.tolist()}; GAFF2 here needs all three or none")
@@ -76,7 +95,7 @@ class GaffModel:
 def load(spec: ModelSpec, *, device: str) -> GaffModel:
     """Make the GAFF2 model; it always runs on the CPU, in double precision unless another platform is asked for.
 
-    Options: `cutoff_A` (5), `switch_A` (4), `ewald_tolerance` (1e-6), `platform` ("Reference").
+    Options: `cutoff_A` (5.5), `switch_A` (5), `ewald_tolerance` (1e-6), `platform` ("Reference").
 
     Raises:
         BadInput: an option is unknown or out of range.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import moving_case
 import numpy as np
 import pytest
 from pair_model import PairModel
@@ -19,6 +20,7 @@ from mlipbench.core.view import Axis, Bars, View
 from mlipbench.errors import BadInput
 from mlipbench.testing.benchmarks import check_benchmark
 
+MOVING: dict[str, Any] = {"n_replicas": 2, "duration_ps": 1.6, "timestep_fs": 8.0, "hydrogen_mass_u": None}
 QUICK: dict[str, dict[str, Any]] = {
     "energy_force_stress": {},
     "rigid_body_forces": {},
@@ -30,6 +32,10 @@ QUICK: dict[str, dict[str, Any]] = {
     "smoothness": {"n_frames": 1, "max_pairs": 2, "n_points": 61, "n_suspects": 1},
     "locality": {"n_strings": 1, "length_A": 20.0, "far_A": 10.0, "n_moved": 4},
     "extensivity": {"n_molecules": 2},
+    **dict.fromkeys(("stability", "density", "rdf", "pressure", "diffusion"), MOVING),
+    "velocity_spectrum": {**MOVING, "interval_fs": 24.0, "settling_ps": 0.0, "duration_ps": 0.8},
+    "nve_drift": {**MOVING, "duration_ps": 0.4},
+    "transferability": {**MOVING, "with_dynamics": True},
     "speed": {"n_repeats": 2, "batch_frames": 3},
 }
 # Benchmarks about single atoms: a model that has features, and what is perfect where there is such a thing.
@@ -38,11 +44,19 @@ ABOUT_SITES: dict[str, tuple[Sums, Sums | None]] = {
     "completeness": (Sums(order=3), None),
     "body_order": (Sums(), None),
 }
+# Benchmarks of dynamics. Trajectories this short are too noisy for full scores, even of the reference itself.
+IN_MOTION = (
+    "stability", "density", "rdf", "pressure", "diffusion", "velocity_spectrum", "nve_drift", "transferability",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", benchmarks.TABLE)
 def test_benchmark_keeps_the_contract(name: str, data: Dataset) -> None:
     made = benchmarks.benchmark(name)(**QUICK[name])
+    if name in IN_MOTION:
+        moving = moving_case.moving() if name == "transferability" else moving_case.state("cold")
+        check_benchmark(made, moving_case.emt(), moving)
+        return
     model, perfect = ABOUT_SITES.get(name, (PairModel(scale=1.1), PairModel()))
     check_benchmark(made, model, data, perfect=perfect)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mlipbench.data.manifest import load, source
+from mlipbench.generate.ecemc_gfn1 import PUBLICATION
 from mlipbench.generate.publish import write_frames, write_manifest
 
 
@@ -42,7 +43,7 @@ FRAMES = [frame("a:0", periodic=False, seed=1), frame("b:0", periodic=True, seed
 def folder(tmp_path: Path) -> Path:
     write_frames(tmp_path / "frames.xyz.gz", FRAMES)
     failed = [{"uid": "c:1", "reason": 'not converged in 250 cycles, "sorry"'}]
-    write_manifest(tmp_path / "dataset.toml", FRAMES, failed=failed, base_seed=7)
+    write_manifest(tmp_path / "dataset.toml", PUBLICATION, FRAMES, failed=failed, base_seed=7)
     return tmp_path
 
 
@@ -78,4 +79,6 @@ def test_failures_are_named_in_the_manifest(folder: Path) -> None:
 def test_a_number_that_is_not_finite_never_reaches_a_manifest(tmp_path: Path) -> None:
     write_frames(tmp_path / "frames.xyz.gz", FRAMES)
     with pytest.raises(ValueError, match="JSON"):
-        write_manifest(tmp_path / "dataset.toml", FRAMES, failed=[{"uid": "x", "reason": float("nan")}], base_seed=0)  # type: ignore[dict-item]
+        write_manifest(
+            tmp_path / "dataset.toml", PUBLICATION, FRAMES, failed=[{"uid": "x", "reason": float("nan")}], base_seed=0
+        )  # type: ignore[dict-item]

@@ -8,7 +8,7 @@ pytest.importorskip("packmol")
 
 from ase.data import covalent_radii
 
-from mlipbench.generate.ecemc_gfn1 import _settle
+from mlipbench.generate.ecemc_gfn1 import settle
 from mlipbench.generate.sampling import Protocol, gaff2_frames, molecule_numbers, pack
 from mlipbench.physics.molecules import find_molecules
 from mlipbench.units import density_g_per_cm3
@@ -36,7 +36,7 @@ def test_sampled_molecules_stay_whole_and_numbered(density: float | None) -> Non
     start = pack(MIX, density_g_cm3=density, seed=3)
     _, molecule = molecule_numbers(MIX)
     for frame in gaff2_frames(start, MIX, SHORT, seed=4):
-        _settle(frame, molecule)
+        settle(frame, molecule)
         found = find_molecules(
             frame.positions, frame.cell.array, frame.pbc, radii=covalent_radii[frame.numbers], radius_factor=1.25
         )

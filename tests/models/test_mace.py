@@ -140,7 +140,7 @@ def test_a_file_that_is_not_the_one_named_never_runs(tmp_path: Path) -> None:
     trap, sprung = tmp_path / "trap.model", tmp_path / "sprung"
     torch.save(Trap(sprung), trap)
     spec = replace(spec_of(trap), checkpoint_sha256="0" * 64)
-    with pytest.raises(BadInput, match="is not the one that model .* names"):
+    with pytest.raises(BadInput, match=r"is not the one that model .* names"):
         load(spec, device="cpu")
     assert not sprung.exists()
     # the trap works: named without a sha256, it is trusted and runs

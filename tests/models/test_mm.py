@@ -149,9 +149,9 @@ def test_the_two_parts_are_the_energy_openmm_gives_for_a_whole_supercell(model: 
     system = compose(["EC", "EMC"] * 8)
     (nonbonded,) = [force for force in system.getForces() if type(force).__name__ == "NonbondedForce"]
     nonbonded.setNonbondedMethod(mm.NonbondedForce.PME)
-    nonbonded.setCutoffDistance(0.5)
+    nonbonded.setCutoffDistance(0.55)
     nonbonded.setUseSwitchingFunction(True)
-    nonbonded.setSwitchingDistance(0.4)
+    nonbonded.setSwitchingDistance(0.5)
     nonbonded.setUseDispersionCorrection(False)
     nonbonded.setEwaldErrorTolerance(1e-5)
     system.setDefaultPeriodicBoxVectors(*(atoms.cell.array / 10.0))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from mlipbench.core.model import Float
 from mlipbench.errors import missing_package, unknown
 
 NAMES = ("EC", "EMC")
+# As long as a box of twelve molecules, about two cutoffs wide, allows. With 5.0 and 4.0 Å it evaporates at 400 K.
+CUTOFF_A: Final = 5.5
+SWITCH_A: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

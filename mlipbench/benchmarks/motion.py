@@ -1,0 +1,253 @@
+"""What do the benchmarks of dynamics share: how frames become replicas, and who drives them?"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+from scipy import stats
+
+from mlipbench.benchmarks.molecular import LONE_ELEMENTS, radii_A
+from mlipbench.core.benchmark import Context
+from mlipbench.core.dataset import Dataset
+from mlipbench.core.dynamics import OwnDynamics, Replica, Schedule, Track
+from mlipbench.core.metric import Metric, MetricValue
+from mlipbench.core.model import Float, Int, Model
+from mlipbench.errors import BadInput, ModelFailure, NotApplicable
+from mlipbench.physics.masses import repartitioned
+from mlipbench.physics.molecules import find_bonds, find_molecules, unwrap
+from mlipbench.physics.statistics import CONFIDENCE
+from mlipbench.simulate.driver import run
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+SAMPLE_PS: Final = 0.05
+FRAME_PS: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Motion:
+    """Parameters of every benchmark that sets atoms in motion. Rows with the same ones share their trajectories.
+
+    Attributes:
+        n_replicas: independent trajectories, each from another frame and with other velocities.
+        duration_ps: of each.
+        other_durations_ps: for kinds of models that are slow, as in {mace = 3.0}.
+        timestep_fs: of the integrator.
+        hydrogen_mass_u: hydrogen atoms are made so heavy; None keeps their mass.
+        temperature_K: None takes the data's own, from the key temperature_K of each frame.
+        pressure_bar: likewise.
+        friction_per_ps: of Langevin's thermostat.
+        driver: "own" lets a model that has a simulation engine use it, "ours" drives every model alike.
+        lone_elements: never bonded when molecules are found by the bond rule.
+    """
+
+    n_replicas: int = 4
+    duration_ps: float = 20.0
+    other_durations_ps: Mapping[str, float] = field(default_factory=dict)
+    timestep_fs: float = 2.0
+    hydrogen_mass_u: float | None = 3.0
+    temperature_K: float | None = None
+    pressure_bar: float | None = None
+    friction_per_ps: float = 1.0
+    driver: Literal["own", "ours"] = "own"
+    lone_elements: tuple[str, ...] = LONE_ELEMENTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Moved:
+    """Trajectories and what moved.
+
+    Attributes:
+        replicas: what was simulated.
+        tracks: what was kept of each.
+        molecules: per replica, shape (n_atoms,), molecule number of each atom.
+        is_own: did the model's own engine drive it?
+    """
+
+    replicas: tuple[Replica, ...]
+    tracks: tuple[Track, ...]
+    molecules: tuple[Int, ...]
+    is_own: bool
+
+    @property
+    def mass_u(self) -> Float:
+        """Mass of each replica, shape (n_replicas,)."""
+        return np.array([one.masses_array().sum() for one in self.replicas])
+
+
+def duration_ps(wanted: Motion, model: Model) -> float:
+    """Return how long this model's trajectories are."""
+    found = wanted.other_durations_ps.get(model.spec.kind, wanted.duration_ps)
+    if not found > 0.0 or wanted.n_replicas < 1 or not wanted.timestep_fs > 0.0:
+        raise BadInput(
+            f"dynamics: duration {found} ps, n_replicas = {wanted.n_replicas}, timestep_fs = {wanted.timestep_fs}; "
+            "all must be positive"
+        )
+    return found
+
+
+def moved(
+    wanted: Motion,
+    model: Model,
+    data: Dataset,
+    context: Context,
+    *,
+    conditions: Sequence[tuple[float, float]] = (),
+    fixed_cell: bool = False,
+    schedule: Schedule | None = None,
+    purpose: str = "npt",
+) -> Moved:
+    """Set frames of the data in motion.
+
+    Args:
+        wanted: parameters.
+        model: what moves them.
+        data: frames to start from, spread over its trajectories.
+        context: seed, progress and scratch folder.
+        conditions: temperature (K) and pressure (bar), with `n_replicas` each; none takes the parameters' own, or else
+            the data's.
+        fixed_cell: is the cell left as it is, whatever the pressure?
+        schedule: None takes Langevin dynamics with a sample every 0.05 ps and a frame every 0.25 ps.
+        purpose: part of the seeds: what is simulated for one purpose is independent of what is for another.
+
+    Raises:
+        NotApplicable: there are no frames, or no temperature is known.
+    """
+    if not len(data):
+        raise NotApplicable(f"data set {data.spec.name} has no frames here to start from")
+    length_ps = duration_ps(wanted, model)
+    starts = _starts(data, wanted.n_replicas)
+    replicas, molecules = [], []
+    for number, condition in enumerate(conditions or [None]):
+        for k, i in enumerate(starts):
+            atoms, molecule, masses = prepared(data, i, wanted)
+            temperature_K, pressure_bar = condition or _state(data, i, wanted)
+            if fixed_cell or not atoms.pbc.all():
+                pressure_bar = None
+            replicas.append(
+                Replica(
+                    name=f"{number}-{k}", atoms=atoms, seed=seed_of(context.seed, purpose, number, k),
+                    temperature_K=temperature_K, pressure_bar=pressure_bar, timestep_fs=wanted.timestep_fs,
+                    masses_u=masses, group=molecule,
+                )
+            )  # fmt: skip
+            molecules.append(molecule)
+    plan = schedule or Schedule(
+        n_steps=round(1e3 * length_ps / wanted.timestep_fs),
+        friction_per_ps=wanted.friction_per_ps,
+        sample_every=max(1, round(1e3 * SAMPLE_PS / wanted.timestep_fs)),
+        frame_every=max(1, round(1e3 * FRAME_PS / wanted.timestep_fs)),
+        keeps_velocities=True,
+    )
+    is_own = wanted.driver == "own" and isinstance(model, OwnDynamics) and plan.thermostat == "langevin"
+    tracks = run(model, replicas, plan, progress=context.progress, scratch=context.scratch, by_own_engine=is_own)
+    return Moved(replicas=tuple(replicas), tracks=tracks, molecules=tuple(molecules), is_own=is_own)
+
+
+def seed_of(seed: int, purpose: str, number: int, k: int) -> int:
+    """Return a seed that depends on nothing but these."""
+    digest = hashlib.sha256(f"{seed}:{purpose}:{number}:{k}".encode()).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
+def _starts(data: Dataset, n: int) -> list[int]:
+    """Return frames to start from: one of each trajectory first, then others, then again the same."""
+    order, seen = [], set[str]()
+    for i, name in enumerate(data.trajectory):
+        if name not in seen:
+            seen.add(name)
+            order.append(i)
+    order += [i for i in range(len(data)) if i not in set(order)]
+    return [order[k % len(order)] for k in range(n)]
+
+
+def _state(data: Dataset, i: int, wanted: Motion) -> tuple[float, float | None]:
+    """Return temperature and pressure of a frame."""
+    info = data.frames[i].info
+    temperature = wanted.temperature_K if wanted.temperature_K is not None else info.get("temperature_K")
+    pressure = wanted.pressure_bar if wanted.pressure_bar is not None else info.get("pressure_bar")
+    if temperature is None:
+        raise NotApplicable(
+            f"data set {data.spec.name}: frame {data.uid[i]} has no key temperature_K; "
+            "set temperature_K in the row's parameters"
+        )
+    return float(temperature), None if pressure is None else float(pressure)
+
+
+def prepared(data: Dataset, i: int, wanted: Motion) -> tuple[Atoms, Int, Float]:
+    """Return a frame with whole molecules, the molecule of each atom, and the masses to move it with."""
+    frame = data.frames[i].copy()
+    frame.info = {name: frame.info[name] for name in ("charge", "spin") if name in frame.info}
+    radii = radii_A(frame.numbers, wanted.lone_elements)
+    cell, pbc = np.asarray(frame.cell.array, dtype=np.float64), frame.pbc
+    first, last = data.offsets[i], data.offsets[i + 1]
+    if data.molecule is not None:
+        molecule = data.molecule[first:last]
+    else:
+        molecule = find_molecules(frame.positions, cell, pbc, radii=radii)
+    try:
+        frame.positions = unwrap(frame.positions, cell, pbc, molecule, radii=radii)
+    except NotApplicable:  # a crystal or a polymer: every atom moves with the volume on its own
+        molecule = np.arange(len(frame))
+    masses: Float = frame.get_masses()
+    if wanted.hydrogen_mass_u is not None:
+        bonds = find_bonds(frame.positions, cell, pbc, radii=radii)
+        masses = repartitioned(masses, frame.numbers, bonds, hydrogen_mass_u=wanted.hydrogen_mass_u)
+    return frame, molecule, masses
+
+
+def refuse_failed(found: Moved) -> None:
+    """Raise when a trajectory ended early: what it would have measured does not exist.
+
+    Raises:
+        ModelFailure: with the first one's time and reason.
+    """
+    for replica, track in zip(found.replicas, found.tracks, strict=True):
+        if track.failure:
+            at = f"{replica.temperature_K:g} K"
+            at += "" if replica.pressure_bar is None else f", {replica.pressure_bar:g} bar"
+            raise ModelFailure(f"dynamics at {at} ended after {track.ended_ps:.3f} ps: {track.failure}")
+
+
+def named(data: Dataset, name: str) -> Float:
+    """Return an array of the reference's own dynamics for the state of these frames.
+
+    Raises:
+        NotApplicable: the frames belong to several states, or the data set has no such array.
+    """
+    states = sorted(set(data.config_type))
+    if len(states) != 1:
+        raise NotApplicable(
+            f"data set {data.spec.name}: the frames belong to {len(states)} states; choose a split of one"
+        )
+    key = f"{states[0]}/{name}"
+    if key not in data.observables:
+        raise NotApplicable(
+            f"data set {data.spec.name} holds no '{key}' to compare with; this needs the reference's own dynamics"
+        )
+    found: Float = data.observables[key]
+    return found
+
+
+def distance(metric: Metric, difference: float, stderr: float, *, n: int, part: str = "") -> MetricValue:
+    """Return the size of a difference with the interval that its standard error gives, which may reach zero.
+
+    Args:
+        metric: what it is.
+        difference: of either sign, in the metric's unit.
+        stderr: of the difference, both sides' errors in it.
+        n: independent trajectories; Student's t with n - 1 degrees of freedom, and none below two.
+        part: what it covers.
+    """
+    if n < 2:
+        return MetricValue(metric=metric.name, part=part, value=abs(difference), n=n)
+    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1)) * stderr
+    return MetricValue(
+        metric=metric.name, part=part, value=abs(difference), stderr=stderr,
+        low=max(0.0, abs(difference) - reach), high=abs(difference) + reach, n=n,
+    )  # fmt: skip

@@ -1,0 +1,194 @@
+"""Does dynamics last, and what goes wrong when it does not?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Final
+
+import numpy as np
+
+from mlipbench.benchmarks.molecular import radii_A
+from mlipbench.benchmarks.motion import Motion, Moved, moved
+from mlipbench.core.benchmark import About, Context, Observation
+from mlipbench.core.dataset import Dataset
+from mlipbench.core.dynamics import Replica, Track
+from mlipbench.core.measure import measure
+from mlipbench.core.metric import Metric, MetricValue
+from mlipbench.core.model import Float, Int, Model
+from mlipbench.core.view import Axis, Bars, Lines, View
+from mlipbench.physics.failures import KINDS, Failure, Kind, Trajectory, first_failure
+from mlipbench.physics.survival import clopper_pearson, kaplan_meier, poisson_rate
+
+METRICS: Final = (
+    Metric(
+        name="survival", title="Survival", unit="", better="higher", good=1.0, bad=0.0, headline=True,
+        says="share of trajectories that show none of the failures until their end; interval over trajectories, by"
+        " Clopper and Pearson",
+    ),
+    Metric(
+        name="failure_rate", title="Failure rate", unit="1/ns", better="lower", good=1.0, bad=1e4, log_scale=True,
+        says="failures over the time that all trajectories lasted; exact Poisson interval",
+    ),
+    Metric(
+        name="failure_rate_bound", title="Failure rate not excluded", unit="1/ns", better="lower", good=1.0, bad=1e4,
+        log_scale=True,
+        says="upper end of that interval: with no failure seen, what this much dynamics cannot rule out; no interval",
+    ),
+)  # fmt: skip
+DEFINED: Final = {metric.name: metric for metric in METRICS}
+PS_PER_NS: Final = 1e3
+N_SHOWN: Final = 101
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stability(Motion):
+    """Trajectories at several temperatures and pressures, looked through for everything that goes wrong.
+
+    Failures are: a number that is not finite, temperature runaway, fragments, other changes of bonds, a lost hydrogen
+    atom, atoms too close, density collapse, a bubble, evaporation, energy drift, a flying ice cube, frozen atoms
+    (`physics.failures`), and a model that gives no answer. None needs a reference, so any frames will do to start from.
+
+    Attributes:
+        temperatures_K: with each of the pressures; none takes the data's own state.
+        pressures_bar: for constant pressure; none with temperatures keeps the cells.
+    """
+
+    about: ClassVar[About] = About(
+        name="stability",
+        title="Stability",
+        question="Does dynamics last, and what goes wrong when it does not?",
+        metrics=METRICS,
+        observe_version=1,
+        score_version=1,
+        source="criteria in docs/metrics.md, after X. Fu et al., Trans. Mach. Learn. Res. (2023); survival after E. L."
+        " Kaplan & P. Meier, J. Am. Stat. Assoc. 53, 457 (1958)",
+        seconds=120.0,
+    )
+
+    temperatures_K: tuple[float, ...] = ()
+    pressures_bar: tuple[float, ...] = ()
+
+    def observe(self, model: Model, data: Dataset, context: Context) -> Observation:
+        """Run the dynamics and look for failures.
+
+        Raises:
+            NotApplicable: no temperature is known.
+        """
+        if self.temperatures_K and not self.pressures_bar:
+            conditions = [(temperature, 0.0) for temperature in self.temperatures_K]
+            found = moved(self, model, data, context, conditions=conditions, fixed_cell=True, purpose="nvt")
+        else:
+            conditions = [(t, p) for t in self.temperatures_K for p in self.pressures_bar]
+            found = moved(self, model, data, context, conditions=conditions)
+        return {
+            "temperature": np.array([one.temperature_K for one in found.replicas]),
+            "pressure": np.array([one.pressure_bar or 0.0 for one in found.replicas]),
+            "has_pressure": np.array([one.pressure_bar is not None for one in found.replicas]),
+            **ends(self, found),
+        }
+
+    def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
+        """Count who lasted: of all, and of each temperature and pressure."""
+        names = conditions_of(seen)
+        values = _values(seen, np.arange(len(names)), "")
+        if len(set(names)) > 1:
+            for name in dict.fromkeys(names):
+                chosen = np.flatnonzero(np.array(names) == name)
+                values += [one for one in _values(seen, chosen, f"state={name}") if one.metric != "failure_rate_bound"]
+        return tuple(values)
+
+    def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
+        """Show survival over time, and every trajectory with what ended it."""
+        names = conditions_of(seen)
+        grid = np.linspace(0.0, float(seen["ended"].max()), N_SHOWN)
+        curves = {"all": np.arange(len(names))}
+        if len(set(names)) > 1:
+            curves |= {name: np.flatnonzero(np.array(names) == name) for name in dict.fromkeys(names)}
+        shares = []
+        for chosen in curves.values():
+            curve = kaplan_meier(seen["ended"][chosen], seen["failure"][chosen] >= 0)
+            shares.append(curve.share[np.searchsorted(curve.time, grid, side="right") - 1])
+        labels = [
+            f"{name}, {k + 1}" + (f": {KINDS[kind]}" if kind >= 0 else "")
+            for k, (name, kind) in enumerate(zip(names, seen["failure"].tolist(), strict=True))
+        ]
+        return (
+            Lines(
+                title="Survival",
+                x_axis=Axis(quantity="time", unit="ps"),
+                y_axis=Axis(quantity="share still well"),
+                names=tuple(curves),
+                x=grid,
+                y=np.array(shares),
+            ),
+            Bars(
+                title="How long each trajectory lasted, and what ended it",
+                axis=Axis(quantity="time", unit="ps"),
+                labels=tuple(labels),
+                values=seen["ended"],
+                low=seen["ended"],
+                high=seen["ended"],
+            ),
+        )
+
+
+def ends(wanted: Motion, found: Moved) -> dict[str, Float | Int]:
+    """Return when each trajectory failed or ended, ps, and which of `KINDS` it was; -1 for none."""
+    ended, failure = [], []
+    for replica, track, molecule in zip(found.replicas, found.tracks, found.molecules, strict=True):
+        first = watched(wanted, replica, track, molecule)
+        ended.append(track.ended_ps if first is None else min(first.time_ps, track.ended_ps))
+        failure.append(-1 if first is None else KINDS.index(first.kind))
+    return {"ended": np.array(ended), "failure": np.array(failure, dtype=np.int64)}
+
+
+def watched(wanted: Motion, replica: Replica, track: Track, molecule: Int) -> Failure | None:
+    """Return what went wrong first in a trajectory, by the detectors or by its own end."""
+    first = first_failure(
+        Trajectory(
+            radii_A=radii_A(replica.atoms.numbers, wanted.lone_elements),
+            is_hydrogen=replica.atoms.numbers == 1,
+            masses_u=replica.masses_array(),
+            pbc=np.asarray(replica.atoms.pbc),
+            molecule=molecule,
+            time_ps=track.time_ps,
+            potential_eV=track.potential_eV,
+            kinetic_eV=track.kinetic_eV,
+            volume_A3=track.volume_A3,
+            conserved_eV=track.conserved_eV,
+            temperature_K=replica.temperature_K,
+            frame_time_ps=track.frame_time_ps,
+            positions=track.positions,
+            cells=track.cells,
+            velocities=track.velocities,
+        )
+    )
+    if not track.failure or (first is not None and first.time_ps <= track.ended_ps):
+        return first
+    named: Kind = next((kind for kind in KINDS if track.failure.startswith(kind)), "ended early")
+    return Failure(kind=named, time_ps=track.ended_ps, reason=track.failure)
+
+
+def conditions_of(seen: Observation) -> list[str]:
+    """Return what people call the temperature and pressure of each trajectory."""
+    return [
+        f"{temperature:g} K" + (f", {pressure:g} bar" if has else "")
+        for temperature, pressure, has in zip(
+            seen["temperature"].tolist(), seen["pressure"].tolist(), seen["has_pressure"].tolist(), strict=True
+        )
+    ]
+
+
+def _values(seen: Observation, chosen: Int, part: str) -> list[MetricValue]:
+    """Return the values of some trajectories."""
+    alive = (seen["failure"][chosen] < 0).astype(np.float64)
+    n, failures = len(chosen), int((1.0 - alive).sum())
+    rows = np.column_stack([alive, np.ones(n)])
+    low, high = clopper_pearson(n - failures, n)
+    rate = [PS_PER_NS * x for x in poisson_rate(failures, max(float(seen["ended"][chosen].sum()), 1e-6))]
+    survival = measure(DEFINED["survival"], rows, [f"trajectory {k}" for k in chosen], "mean", part=part)
+    return [
+        replace(survival, low=low, high=high),
+        MetricValue(metric="failure_rate", part=part, value=rate[0], low=rate[1], high=rate[2], n=n),
+        MetricValue(metric="failure_rate_bound", part=part, value=rate[2], n=n),
+    ]

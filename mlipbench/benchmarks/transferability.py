@@ -1,0 +1,249 @@
+"""How do errors grow with the distance from the conditions a model was trained at?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import numpy as np
+
+from mlipbench.benchmarks.comparison import bars
+from mlipbench.benchmarks.density import DEFINED as DENSITY
+from mlipbench.benchmarks.density import Density
+from mlipbench.benchmarks.frames import predict
+from mlipbench.benchmarks.motion import Motion
+from mlipbench.core.benchmark import About, Context, Observation
+from mlipbench.core.dataset import Dataset
+from mlipbench.core.measure import measure, squares
+from mlipbench.core.metric import Metric, MetricValue
+from mlipbench.core.model import Float, Model
+from mlipbench.core.view import Axis, Lines, View
+from mlipbench.errors import ModelFailure, NotApplicable, unknown
+from mlipbench.physics.molecules import find_molecules
+from mlipbench.units import BAR_PER_EV_PER_CUBIC_ANGSTROM, MEV_PER_EV
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+OVER: Final = "interval over trajectories"
+METRICS: Final = (
+    Metric(
+        name="force_rmse", title="Force RMSE", unit="meV/Å", better="lower", good=20.0, bad=200.0,
+        says=f"root of the mean squared error over all components of all atoms of a state; {OVER}",
+    ),
+    Metric(
+        name="pressure_rmse", title="Pressure RMSE", unit="kbar", better="lower", good=0.5, bad=20.0, log_scale=True,
+        says=f"root of the mean squared error of the virial part of the pressure, a third of the stress' trace; {OVER}",
+    ),
+    Metric(
+        name="worst_force_rmse", title="Worst force RMSE", unit="meV/Å", better="lower", good=20.0, bad=200.0,
+        headline=True,
+        says=f"the largest force RMSE of any state; {OVER} of that state",
+    ),
+    Metric(
+        name="worst_pressure_rmse", title="Worst pressure RMSE", unit="kbar", better="lower", good=0.5, bad=20.0,
+        log_scale=True, headline=True, says=f"the largest pressure RMSE of any state; {OVER} of that state",
+    ),
+    replace(DENSITY["density_error"], headline=False),
+    replace(
+        DENSITY["density_error"], name="worst_density_error", title="Worst density error",
+        says="the largest density error of any state, when dynamics is run; interval of that state",
+    ),
+    DENSITY["density_resolution"],
+)  # fmt: skip
+DEFINED: Final = {metric.name: metric for metric in METRICS}
+# What counts as one step away from home: a doubling of the size, a third of the composition, 75 K, and a decade of
+# pressure above what holds the liquid together (about 1 kbar).
+SHARE_STEP: Final = 1.0 / 3.0
+TEMPERATURE_STEP_K: Final = 75.0
+COHESION_BAR: Final = 1000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transferability(Motion):
+    """The same model at every state of the data: size, composition, temperature and pressure.
+
+    States are the configuration types of the data. Their distance from `home` is the root of the sum of squares of
+    doublings of the number of molecules, thirds of the first molecule's share, steps of 75 K, and decades of
+    P + 1 kbar. Forces and pressures are compared on the reference's own frames; densities, where `with_dynamics` is
+    set, after the model's own dynamics.
+
+    Attributes:
+        home: the state nearest to the training data.
+        with_dynamics: run constant-pressure dynamics at every state that has a reference density.
+    """
+
+    about: ClassVar[About] = About(
+        name="transferability",
+        title="Transferability",
+        question="How do errors grow with the distance from the conditions a model was trained at?",
+        metrics=METRICS,
+        observe_version=1,
+        score_version=1,
+        source="states and distance as described in docs/metrics.md; after the tests of I. B. Magdău et al., npj"
+        " Comput. Mater. 9, 146 (2023)",
+        seconds=30.0,
+    )
+
+    home: str = ""
+    with_dynamics: bool = False
+
+    def observe(self, model: Model, data: Dataset, context: Context) -> Observation:
+        """Predict all frames; run the dynamics where that is wanted.
+
+        Raises:
+            BadInput: there is no state called `home`.
+            NotApplicable: there is only one state, or a frame has no temperature.
+            ModelFailure: the model is at fault on the reference's frames.
+        """
+        states = _states(data)
+        if len(states) < 2:
+            raise NotApplicable(f"data set {data.spec.name} holds one state only here; take split 'all'")
+        home = self.home or states[0]
+        if home not in states:
+            raise unknown("state", home, states, where="transferability, parameter home")
+        said = predict(model, data.frames, context, remark="frames")
+        seen: dict[str, Float] = {
+            "forces": said.forces,
+            "stress": said.stress,
+            "has_stress": said.has_stress.astype(np.float64),
+            "distance": _distances(data, states, home),
+        }
+        if self.with_dynamics:
+            seen |= self._densities(model, data, context, states)
+        return seen
+
+    def _densities(self, model: Model, data: Dataset, context: Context, states: Sequence[str]) -> dict[str, Float]:
+        """Return the density trajectories of each state; one that fails has none, and counts as failed."""
+        fields = {name: getattr(self, name) for name in Motion.__dataclass_fields__}
+        seen: dict[str, Float] = {}
+        failed = np.zeros(len(states))
+        for k, state in enumerate(states):
+            own = _of(data, state)
+            if f"{state}/density_series" not in data.observables:
+                continue
+            try:
+                found = Density(**fields).observe(model, own, context)
+            except ModelFailure:
+                failed[k] = 1.0
+                continue
+            seen |= {f"{name}_{k}": found[name] for name in found}
+        return {**seen, "failed": failed}
+
+    def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
+        """Compare state by state, and name the worst."""
+        values: list[MetricValue] = []
+        for k, state in enumerate(_states(data)):
+            chosen = np.array([kind == state for kind in data.config_type])
+            rows = np.repeat(chosen, data.n_atoms)
+            units = np.repeat(np.array(data.trajectory), data.n_atoms)[rows]
+            errors = MEV_PER_EV * (seen["forces"] - data.forces)[rows]
+            part = f"state={state}"
+            values.append(measure(DEFINED["force_rmse"], squares(errors), units.tolist(), "root_mean", part=part))
+            usable = chosen & data.has_stress & (seen["has_stress"] > 0.0)
+            if usable.any():
+                wrong = np.trace(seen["stress"] - data.stress, axis1=1, axis2=2)[usable] / 3.0
+                kbar = wrong[:, None] * BAR_PER_EV_PER_CUBIC_ANGSTROM / 1000.0
+                names = np.array(data.trajectory)[usable].tolist()
+                values.append(measure(DEFINED["pressure_rmse"], squares(kbar), names, "root_mean", part=part))
+            values += self._density_values(seen, data, state, k)
+        worst = [_worst(values, of) for of in ("force_rmse", "pressure_rmse", "density_error")]
+        return (*values, *(value for value in worst if value is not None))
+
+    def _density_values(self, seen: Observation, data: Dataset, state: str, k: int) -> list[MetricValue]:
+        own = {name: seen[f"{name}_{k}"] for name in ("time", "density", "is_own_engine") if f"{name}_{k}" in seen}
+        if not own:
+            return []
+        found = Density().score(own, _of(data, state))
+        return [replace(one, part=f"state={state}") for one in found if one.metric != "density_deviations"]
+
+    def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
+        """Show each state's error, and errors over the distance from home."""
+        values = self.score(seen, data)
+        shown: list[View] = []
+        titles = {"force_rmse": "meV/Å", "pressure_rmse": "kbar", "density_error": "%"}
+        order = np.argsort(seen["distance"], kind="stable")
+        for name, unit in titles.items():
+            own = {value.part.partition("=")[2]: value for value in values if value.metric == name}
+            if not own:
+                continue
+            axis = Axis(quantity=DEFINED[name].title, unit=unit)
+            shown.append(bars(f"{axis.quantity} by state", axis, list(own.values())))
+            kept = [int(k) for k in order if _states(data)[k] in own]
+            shown.append(
+                Lines(
+                    title=f"{axis.quantity} over the distance from training",
+                    x_axis=Axis(quantity="distance from the home state", unit="steps"),
+                    y_axis=axis,
+                    names=(axis.quantity,),
+                    x=seen["distance"][kept],
+                    y=np.array([[own[_states(data)[k]].value for k in kept]]),
+                )
+            )
+        return tuple(shown)
+
+
+def _states(data: Dataset) -> list[str]:
+    return list(dict.fromkeys(data.config_type))
+
+
+def _of(data: Dataset, state: str) -> Dataset:
+    return data.take([i for i, kind in enumerate(data.config_type) if kind == state])
+
+
+def _worst(values: Sequence[MetricValue], of: str) -> MetricValue | None:
+    """Return the largest value of a metric as its own."""
+    own = [value for value in values if value.metric == of]
+    if not own:
+        return None
+    worst = max(own, key=lambda value: value.value)
+    return replace(worst, metric=f"worst_{of}", part="", samples=None)
+
+
+def _distances(data: Dataset, states: Sequence[str], home: str) -> Float:
+    """Return how many steps each state is away from home, shape (n_states,)."""
+    places = np.array([_place(data, list(data.config_type).index(state)) for state in states])
+    away: Float = np.linalg.norm(places - places[list(states).index(home)], axis=1)
+    return away
+
+
+def _place(data: Dataset, i: int) -> tuple[float, float, float, float]:
+    """Return size, composition, temperature and pressure of a frame in steps."""
+    frame, offsets = data.frames[i], data.offsets
+    if data.molecule is not None:
+        molecule = data.molecule[offsets[i] : offsets[i + 1]]
+    else:
+        from ase.data import covalent_radii
+
+        molecule = find_molecules(frame.positions, frame.cell.array, frame.pbc, radii=covalent_radii[frame.numbers])
+    formulas = [_formula(frame, molecule == number) for number in np.unique(molecule)]
+    share = formulas.count(min(formulas)) / len(formulas) if len(set(formulas)) > 1 else _pure(formulas[0], data)
+    temperature = frame.info.get("temperature_K")
+    if temperature is None:
+        raise NotApplicable(f"data set {data.spec.name}: frame {data.uid[i]} has no key temperature_K")
+    pressure = float(frame.info.get("pressure_bar") or 0.0)
+    return (
+        float(np.log2(len(formulas))),
+        share / SHARE_STEP,
+        float(temperature) / TEMPERATURE_STEP_K,
+        float(np.log10(max(pressure, 0.0) + COHESION_BAR)),
+    )
+
+
+def _formula(frame: Atoms, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> str:
+    return str(frame[chosen].get_chemical_formula())
+
+
+def _pure(formula: str, data: Dataset) -> float:
+    """Return the share of the first molecule in a pure liquid: all of it or none."""
+    first = (
+        min(
+            _formula(data.frames[i], np.asarray(data.molecule[data.offsets[i] : data.offsets[i + 1]] == number))
+            for i in range(len(data))
+            for number in np.unique(data.molecule[data.offsets[i] : data.offsets[i + 1]])
+        )
+        if data.molecule is not None
+        else formula
+    )
+    return 1.0 if formula == first else 0.0

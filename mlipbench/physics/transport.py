@@ -1,0 +1,106 @@
+"""How fast do molecules wander?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from mlipbench.errors import NotApplicable
+from mlipbench.physics.cells import Float, Int
+from mlipbench.units import BOLTZMANN_EV_PER_K, PASCAL_PER_EV_PER_CUBIC_ANGSTROM
+
+YEH_HUMMER: Final = 2.837297479  # of a cubic cell
+FIT_FROM, FIT_TO = 0.1, 0.5  # shares of the trajectory: later, few origins are left
+SQUARE_CM_PER_S_PER_SQUARE_ANGSTROM_PER_PS: Final = 1e-4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diffusion:
+    """A diffusion coefficient and how good the straight line was.
+
+    Attributes:
+        value_cm2_s: slope of the mean square displacement over six.
+        exponent: slope in double logarithms over the same times; 1 where motion is diffusive.
+    """
+
+    value_cm2_s: float
+    exponent: float
+
+
+def centres(positions: Float, masses_u: Float, molecule: Int) -> Float:
+    """Return the centres of mass of molecules, shape (n_frames, n_molecules, 3), less that of everything.
+
+    Args:
+        positions: shape (n_frames, n_atoms, 3), Å, never wrapped.
+        masses_u: shape (n_atoms,).
+        molecule: shape (n_atoms,), from 0 without gaps.
+    """
+    n = int(molecule.max()) + 1
+    weight = np.zeros((n, len(molecule)))
+    weight[molecule, np.arange(len(molecule))] = masses_u
+    whole = weight.sum(axis=1)
+    found: Float = np.einsum("mi,fia->fma", weight / whole[:, None], positions)
+    found -= np.einsum("m,fma->fa", whole / whole.sum(), found)[:, None]
+    return found
+
+
+def mean_square_displacement(where: Float) -> Float:
+    """Return the mean square displacement at every lag, Å², averaged over origins and molecules, shape (n_frames,).
+
+    Args:
+        where: shape (n_frames, n_molecules, 3), Å.
+
+    Source: G. R. Kneller et al., Comput. Phys. Commun. 91, 191 (1995), for the way through Fourier transforms.
+
+    >>> mean_square_displacement(np.arange(4.0).reshape(4, 1, 1) * np.array([1.0, 0.0, 0.0])).round(9).tolist()
+    [0.0, 1.0, 4.0, 9.0]
+    """
+    n = len(where)
+    size = 2 ** int(np.ceil(np.log2(2 * n)))
+    spectrum = np.fft.rfft(where, size, axis=0)
+    products = np.fft.irfft(spectrum * np.conj(spectrum), size, axis=0)[:n].sum(axis=2)
+    squares = np.concatenate([(where**2).sum(axis=2), np.zeros((1, where.shape[1]))])
+    total = 2.0 * squares.sum(axis=0)
+    sums = np.empty((n, where.shape[1]))
+    for lag in range(n):
+        total = total - squares[lag - 1] - squares[n - lag]
+        sums[lag] = total
+    per_molecule = (sums - 2.0 * products) / np.arange(n, 0, -1)[:, None]
+    found: Float = np.maximum(per_molecule.mean(axis=1), 0.0)
+    return found
+
+
+def diffusion(displacement_A2: Float, times_ps: Float) -> Diffusion:
+    """Return the diffusion coefficient from the slope between a tenth and a half of the trajectory's length.
+
+    Args:
+        displacement_A2: shape (n,), mean square displacement.
+        times_ps: shape (n,), lags from 0.
+
+    Raises:
+        NotApplicable: fewer than three points are left to fit.
+    """
+    chosen = (times_ps >= FIT_FROM * times_ps[-1]) & (times_ps <= FIT_TO * times_ps[-1]) & (times_ps > 0.0)
+    if chosen.sum() < 3:
+        raise NotApplicable(f"a diffusion coefficient needs more than {len(times_ps)} frames")
+    slope = float(np.polynomial.Polynomial.fit(times_ps[chosen], displacement_A2[chosen], 1).convert().coef[1])
+    logs = np.log(np.maximum(displacement_A2[chosen], 1e-300))
+    exponent = float(np.polynomial.Polynomial.fit(np.log(times_ps[chosen]), logs, 1).convert().coef[1])
+    return Diffusion(value_cm2_s=slope / 6.0 * SQUARE_CM_PER_S_PER_SQUARE_ANGSTROM_PER_PS, exponent=exponent)
+
+
+def finite_size_correction_cm2_s(*, temperature_K: float, edge_A: float, viscosity_mPa_s: float) -> float:
+    """Return what is to be added to a diffusion coefficient of a cubic periodic box: 2.837 kT/6πηL.
+
+    Source: I.-C. Yeh & G. Hummer, J. Phys. Chem. B 108, 15873 (2004).
+
+    Water at 298 K (0.9 mPa s) in a box of 20 Å misses about 3e-6 cm²/s:
+
+    >>> f"{finite_size_correction_cm2_s(temperature_K=298.0, edge_A=20.0, viscosity_mPa_s=0.9):.2e}"
+    '3.44e-06'
+    """
+    viscosity = 1e-3 * viscosity_mPa_s / 1e-15 / PASCAL_PER_EV_PER_CUBIC_ANGSTROM  # eV fs/Å^3
+    per_fs = YEH_HUMMER * BOLTZMANN_EV_PER_K * temperature_K / (6.0 * np.pi * viscosity * edge_A)  # Å²/fs
+    return float(per_fs * 1e3 * SQUARE_CM_PER_S_PER_SQUARE_ANGSTROM_PER_PS)
