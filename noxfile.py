@@ -1,6 +1,7 @@
 """The sessions: plain pip and virtualenv, pinned by constraints.txt.
 
-nox -s benchmark      train, measure and write the leaderboard (arguments after -- go to `mlipbench run`)
+nox -s benchmark      train, measure and write the leaderboards of electrolyte (reports/site/index.html) and dynamics
+                      (reports/site/dynamics); arguments after -- go to `mlipbench run` instead
 nox -s tests          all tests
 nox -s lint types     style, layers, spelling; static types
 nox -s speed          side-by-side timings, written to reports/speed.json and speed.html
@@ -24,7 +25,11 @@ def install(session: nox.Session, *what: str) -> None:
 @nox.session(python=PYTHON)
 def benchmark(session: nox.Session) -> None:
     install(session, "-e", ".[mace,mm,gap]")
-    session.run("mlipbench", "run", *(session.posargs or ["electrolyte"]), env=ONE_THREAD)
+    if session.posargs:
+        session.run("mlipbench", "run", *session.posargs, env=ONE_THREAD)
+        return
+    session.run("mlipbench", "run", "dynamics", "--out", "reports/site/dynamics", env=ONE_THREAD)
+    session.run("mlipbench", "run", "electrolyte", env=ONE_THREAD)
 
 
 @nox.session(python=PYTHON)

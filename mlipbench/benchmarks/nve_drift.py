@@ -73,7 +73,13 @@ class NveDrift(Motion):
         """
         n_steps = round(1e3 * duration_ps(self, model) / self.timestep_fs)
         every = max(1, round(min(1e3 * SAMPLE_PS / self.timestep_fs, n_steps / 50)))
-        plan = Schedule(n_steps=n_steps, thermostat="none", sample_every=every, frame_every=max(1, n_steps))
+        plan = Schedule(
+            n_steps=n_steps,
+            thermostat="none",
+            sample_every=every,
+            frame_every=max(1, n_steps),
+            samples_pressure=False,
+        )
         found = moved(self, model, data, context, fixed_cell=True, schedule=plan, purpose="nve")
         refuse_failed(found)
         return {

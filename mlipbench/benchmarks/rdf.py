@@ -120,6 +120,8 @@ class Rdf(Motion):
         )
         for name, of in measures:
             kept = [k for k in pairs if name != "rdf_error_intra" or reference.counts[k, INTRA].any()]
+            if not kept:  # no molecules
+                continue
             together = float(np.mean([of(whole, k) for k in kept]))
             values.append(_value(name, together, [float(np.mean([of(one, k) for k in kept])) for one in replicas]))
             values += [
@@ -156,14 +158,14 @@ def counts_of(found: Moved, number: int, edges_A: Float) -> list[PairCounts]:
     kinds = element_kinds(replica.atoms.numbers)
     begin = track.time_ps[equilibration(track.volume_A3)] if track.volume_A3.any() else 0.0
     chosen = np.flatnonzero(track.frame_time_ps >= begin)
-    if len(chosen) < N_BLOCKS:
+    if len(chosen) < 2:
         raise BadInput(f"rdf: {len(chosen)} frames are left of a trajectory; make duration_ps longer")
     return [
         count_pairs(
             track.positions[part], track.cells[part], kinds, found.molecules[number],
             r_max_A=float(edges_A[-1]), n_bins=len(edges_A) - 1,
         )
-        for part in np.array_split(chosen, N_BLOCKS)
+        for part in np.array_split(chosen, min(N_BLOCKS, len(chosen)))
     ]  # fmt: skip
 
 

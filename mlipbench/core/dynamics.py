@@ -87,6 +87,7 @@ class Schedule:
         sample_every: steps between entries of energy, pressure and volume.
         frame_every: steps between frames.
         keeps_velocities: are velocities kept with the frames?
+        samples_pressure: is the pressure sampled too? It costs a virial each time.
         relaxation_steps: of FIRE, before velocities are drawn.
 
     Raises:
@@ -103,6 +104,7 @@ class Schedule:
     sample_every: int = 10
     frame_every: int = 100
     keeps_velocities: bool = False
+    samples_pressure: bool = True
     relaxation_steps: int = 0
 
     def __post_init__(self) -> None:

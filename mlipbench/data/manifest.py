@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -81,7 +82,7 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observables:
-    """What the reference's own dynamics gave: arrays by "state/name" in a file of numpy's.
+    """A file with what the reference's own dynamics gave: arrays of numpy's, called "state/name".
 
     Attributes:
         path: relative to the manifest, ending in `.npz`; plain numbers only.
@@ -112,7 +113,7 @@ class Manifest:
         make_vacuum_labels: the command that adds vacuum labels.
         generated: how the data came about, free text and numbers.
         splits_about: one sentence per split.
-        observables: what the reference's own dynamics gave; None when there is nothing.
+        observables: files with what the reference's own dynamics gave.
     """
 
     name: str
@@ -130,7 +131,7 @@ class Manifest:
     make_vacuum_labels: str = ""
     generated: Mapping[str, Any] = field(default_factory=dict)
     splits_about: Mapping[str, str] = field(default_factory=dict)
-    observables: Observables | None = None
+    observables: tuple[Observables, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,8 +192,7 @@ def source(data: str) -> Source:
     else:
         manifest = Manifest(name=path.name, level_of_theory="unknown", files=(File(path=path.name),))
     hashes = [_checked_hash(path, file) for file in manifest.files]
-    if manifest.observables is not None:
-        hashes.append(_checked_hash(path, manifest.observables))
+    hashes += [_checked_hash(path, file) for file in manifest.observables]
     content = {"manifest": sha256_of(path) if path.suffix == ".toml" else "", "files": hashes}
     return Source(manifest=manifest, folder=path.parent, sha256=canonical_id(content))
 
@@ -227,16 +227,23 @@ def load(origin: Source) -> Dataset:
 
 
 def _observables(origin: Source) -> dict[str, Float]:
-    """Return the arrays of the reference's own dynamics; nothing in the file is executed."""
-    if origin.manifest.observables is None:
-        return {}
-    path = origin.folder / origin.manifest.observables.path
+    """Return the arrays of the reference's own dynamics; nothing in the files is executed."""
+    found: dict[str, Float] = {}
+    for file in origin.manifest.observables:
+        path = origin.folder / file.path
+        for name, array in _arrays(path).items():
+            if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+                raise BadInput(f"{path}: '{name}' must hold finite numbers only.")
+            if name in found:
+                raise BadInput(f"{path}: '{name}' stands in another file of the observables already.")
+            found[name] = array.astype(np.float64)
+    return found
+
+
+def _arrays(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {name: np.asarray(file[name]) for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        # Not np.load of the path: it leaves a damaged file open.
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return {name: np.asarray(file[name]) for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zlib.error, zipfile.BadZipFile) as error:
         raise BadInput(f"{path} is no file of plain arrays: {error}. Write it with numpy.savez.") from error
-    for name, array in found.items():
-        if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
-            raise BadInput(f"{path}: '{name}' must hold finite numbers only.")
-    return {name: array.astype(np.float64) for name, array in found.items()}

@@ -101,7 +101,7 @@ def scored(found: Stored, data_name: str, store: Store) -> Stored:
 
 def _start(standing: Standing, store: Store, executor: Executor, watch: Watch) -> None:
     """Fill the free slots with jobs that may begin."""
-    for job in list(standing.waiting):
+    for job in _by_model(standing):
         if len(standing.running) >= executor.slots:
             return
         if job.alone and (standing.running or any(not other.alone for other in standing.waiting)):
@@ -118,6 +118,15 @@ def _start(standing: Standing, store: Store, executor: Executor, watch: Watch) -
             watch(standing, "")
         else:
             _end(job, lost(job, store, ready, Clock.start()), standing, watch)
+
+
+def _by_model(standing: Standing) -> list[Job]:
+    """Return the waiting jobs, those of models that are not running first.
+
+    Rows of one model share answers and trajectories: two of them side by side would both work for the same, or wait.
+    """
+    busy = {job.model.name for job, _ in standing.running.values()}
+    return sorted(standing.waiting, key=lambda job: (job.alone, job.kind != "train", job.model.name in busy))
 
 
 def _ready(job: Job, standing: Standing) -> Job | Outcome | None:

@@ -59,8 +59,8 @@ PUBLICATION: Final = Publication(
         "hotter": "extrapolation: molecules, pairs and liquids of three molecules at 900 K; train has up to 600 K",
         "larger_clusters": "extrapolation: clusters of five and six molecules; train has up to four",
         "composition": "extrapolation: liquids of pure EC and of pure EMC; the liquids in train are 1:2",
-        "density": "liquids at 0.75 and 1.35 g/cm3, as in ecemc_gfn1; less of an extrapolation here, for the scaled liquids "
-        "in train reach from 0.72 to 1.28",
+        "density": "liquids at 0.75 and 1.35 g/cm3, as in ecemc_gfn1; less of an extrapolation here, for the scaled "
+        "liquids in train reach from 0.72 to 1.28",
     },
     facts={
         "lennard_jones_cutoff_A": CUTOFF_A,

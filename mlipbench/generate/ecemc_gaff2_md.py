@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from ase.data import atomic_masses, chemical_symbols
 
 from mlipbench.generate.ecemc_gaff2 import PUBLICATION as ECEMC_GAFF2
 from mlipbench.generate.ecemc_gfn1 import DECIMALS_A, settle
@@ -20,11 +21,11 @@ from mlipbench.generate.gaff2_labels import METHOD, record
 from mlipbench.generate.publish import Publication, write_frames, write_manifest
 from mlipbench.generate.sampling import molecule_numbers
 from mlipbench.generate.splits import uid
-from mlipbench.models.gaff2 import CUTOFF_A, SWITCH_A, template
+from mlipbench.models.gaff2 import CUTOFF_A, NAMES, SWITCH_A, template
 from mlipbench.models.gaff2.dynamics import EWALD_TOLERANCE, HYDROGEN_MASS_U, moving_system
-from mlipbench.physics.rdf import count_pairs
+from mlipbench.physics.rdf import PairCounts, count_pairs
 from mlipbench.physics.spectrum import velocity_spectrum
-from mlipbench.physics.timeseries import statistical_inefficiency
+from mlipbench.physics.timeseries import mean_over_replicas, statistical_inefficiency
 from mlipbench.physics.transport import centres, diffusion, mean_square_displacement
 
 BASE_SEED: Final = 20261126
@@ -33,6 +34,7 @@ DROPPED_PS: Final = 50.0  # of every replica at constant pressure: the approach 
 SERIES_PS: Final = 0.5
 RDF_MAX_A: Final = 5.5  # less than half the narrowest box of twelve molecules
 RDF_BINS: Final = 110
+CENTRE_BIN_A: Final = 0.05  # of distances between centres of molecules, which are counted up to half the narrowest box
 SPECTRUM_PIECE_PS: Final = 4.0
 SPECTRUM_MAX_PER_CM, SPECTRUM_BIN_PER_CM = 3600.0, 20.0
 # Shown beside the densities; no error refers to them.
@@ -43,22 +45,6 @@ CONTEXT: Final[Mapping[str, Mapping[str, float]]] = {
         "GAP, 300 K, EC:EMC 3:7": 1.0670,
     }
 }
-PUBLICATION: Final = Publication(
-    name="ecemc_gaff2_md",
-    version="1.0.0",
-    title="What GAFF2's own liquid does: densities, structure, pressure, diffusion and vibrations of EC and EMC",
-    about="Frames of GAFF2's own liquids of EC and EMC at several temperatures, pressures, compositions and sizes, to "
-    "start dynamics from, labelled with GAFF2 in double precision, and what nanoseconds of this dynamics gave: "
-    "densities and pair counts at constant pressure; pressures, diffusion coefficients and velocity spectra at constant "
-    "volume. A potential that learned ecemc_gaff2 must reproduce them. Same cutoff and switch as the labels; OpenMM's "
-    "CPU platform in single precision, hydrogen 3 u, 2 fs. Computed data, not an experiment.",
-    level_of_theory=METHOD,
-    citation=ECEMC_GAFF2.citation,
-    splits_about={},
-    facts={**ECEMC_GAFF2.facts, "dynamics_ewald_tolerance": EWALD_TOLERANCE, "hydrogen_mass_u": HYDROGEN_MASS_U},
-    packages=("openmm", "ase", "numpy", "scipy", "packmol"),
-    observables=OBSERVABLES,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +99,31 @@ STATES: Final = (
 )  # fmt: skip
 
 
+def _about(state: State) -> str:
+    held = "constant volume" if state.pressure_bar is None else f"{state.pressure_bar:.0f} bar"
+    molecules = " and ".join(f"{n} {name}" for name, n in state.composition.items())
+    n = len(state.starts_g_cm3)
+    return f"{molecules} at {state.temperature_K:.0f} K and {held}: two frames of each of {n} replicas to start from"
+
+
+PUBLICATION: Final = Publication(
+    name="ecemc_gaff2_md",
+    version="1.0.0",
+    title="What GAFF2's own liquid does: densities, structure, pressure, diffusion and vibrations of EC and EMC",
+    about="Frames of GAFF2's own liquids of EC and EMC at several temperatures, pressures, compositions and sizes, to "
+    "start dynamics from, labelled with GAFF2 in double precision, and what nanoseconds of this dynamics gave: "
+    "densities and pair counts at constant pressure; pressures, diffusion coefficients and velocity spectra at "
+    "constant volume. A potential that learned ecemc_gaff2 must reproduce them. Same cutoff and switch as the labels; "
+    "OpenMM's CPU platform in single precision, hydrogen 3 u, 2 fs. Computed data, not an experiment.",
+    level_of_theory=METHOD,
+    citation=ECEMC_GAFF2.citation,
+    splits_about={state.name: _about(state) for state in STATES},
+    facts={**ECEMC_GAFF2.facts, "dynamics_ewald_tolerance": EWALD_TOLERANCE, "hydrogen_mass_u": HYDROGEN_MASS_U},
+    packages=("openmm", "ase", "numpy", "scipy", "packmol"),
+    observables=OBSERVABLES,
+)
+
+
 def stretches() -> tuple[Stretch, ...]:
     """Return every replica of every state, the first replicas of all states first."""
     found = [
@@ -165,7 +176,8 @@ def publish(out: Path, *, scratch: Path) -> None:
         for name, file in zip(names, files, strict=True):
             file["name"] = np.array(name)
             records += starts(state, file)
-        found = constant_volume(state, files) if state.pressure_bar is None else constant_pressure(state, files)
+        found = facts(state)
+        found |= constant_volume(state, files) if state.pressure_bar is None else constant_pressure(state, files)
         observables |= {f"{state.name}/{key}": value for key, value in found.items()}
     out.mkdir(parents=True, exist_ok=True)
     write_frames(out / "frames.xyz.gz", records)
@@ -196,12 +208,31 @@ def starts(state: State, file: Mapping[str, Any]) -> list[dict[str, Any]]:
     return made
 
 
+def facts(state: State) -> dict[str, Any]:
+    """Return what a state is; there is no pressure in a constant cell."""
+    found = {
+        "temperature_K": np.array(state.temperature_K),
+        "n_molecules": np.array([state.composition.get(name, 0) for name in NAMES], dtype=np.float64),
+    }
+    return found if state.pressure_bar is None else found | {"pressure_bar": np.array(state.pressure_bar)}
+
+
 def constant_pressure(state: State, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return densities and pair counts of the replicas of a state."""
+    """Return densities and pair counts of the replicas of a state.
+
+    The mean, its errors and the cost of an independent sample are those of `mean_over_replicas` on the series, for the
+    reader: benchmarks take the series.
+    """
     dropped = round(DROPPED_PS / state.every_ps)
     every = round(SERIES_PS / state.every_ps)
+    series = np.array([file["density"][dropped::every] for file in files], dtype=np.float32)
+    mean = mean_over_replicas(list(series.astype(np.float64)))
     found: dict[str, Any] = {
-        "density_series": np.array([file["density"][dropped::every] for file in files], dtype=np.float32)
+        "density_series": series,
+        "density_mean": np.array(mean.mean),
+        "density_stderr": np.array(mean.stderr),
+        "density_interval": np.array([mean.low, mean.high]),
+        "density_inefficiency_ps": np.array(SERIES_PS * mean.inefficiency),
     }
     if state.name in CONTEXT:
         found |= {f"context/{name}": np.array(value) for name, value in CONTEXT[state.name].items()}
@@ -235,22 +266,36 @@ def constant_volume(state: State, files: Sequence[Mapping[str, Any]]) -> dict[st
 
 
 def _pair_counts(state: State, files: Sequence[Mapping[str, Any]], dropped: int) -> dict[str, Any]:
+    """Return pair counts of elements, and of the centres of mass of molecules (`centre_rdf`)."""
     names, molecule = molecule_numbers(state.composition)
     symbols = [symbol for name in names for symbol in template(name).symbols]
     kinds = np.array(["HCO".index(symbol) for symbol in symbols])  # in the order of atomic numbers
-    counts = [
-        count_pairs(
-            file["positions"][dropped:], file["edge"][dropped:, None, None] * np.eye(3), kinds, molecule,
-            r_max_A=RDF_MAX_A, n_bins=RDF_BINS,
-        )
-        for file in files
-    ]  # fmt: skip
+    masses = atomic_masses[[chemical_symbols.index(symbol) for symbol in symbols]]
+    centre_kinds = np.array([list(state.composition).index(name) for name in names])
+    half_A = 0.5 * min(float(file["edge"][dropped:].min()) for file in files)
+    n_bins = int(half_A / CENTRE_BIN_A)
+    atoms, middles = [], []
+    for file in files:
+        cells = file["edge"][dropped:, None, None] * np.eye(3)
+        where = file["positions"][dropped:]
+        atoms.append(count_pairs(where, cells, kinds, molecule, r_max_A=RDF_MAX_A, n_bins=RDF_BINS))
+        middles.append(
+            count_pairs(
+                centres(where, masses, molecule), cells, centre_kinds, np.arange(len(names)),
+                r_max_A=n_bins * CENTRE_BIN_A, n_bins=n_bins,
+            )
+        )  # fmt: skip
     inefficiency = [statistical_inefficiency(file["potential"][dropped:]) for file in files]
     return {
-        "rdf_edges": counts[0].edges_A,
-        "rdf_counts": np.array([one.counts for one in counts]),
-        "rdf_density": np.array([one.density for one in counts]),
-        "rdf_n_frames": np.array([one.n_frames for one in counts]),
-        "rdf_n_kind": counts[0].n_kind,
-        "rdf_inefficiency": np.array(inefficiency),
+        **_named("rdf", atoms), "rdf_inefficiency": np.array(inefficiency), **_named("centre_rdf", middles),
+    }  # fmt: skip
+
+
+def _named(name: str, counts: Sequence[PairCounts]) -> dict[str, Any]:
+    return {
+        f"{name}_edges": counts[0].edges_A,
+        f"{name}_counts": np.array([one.counts for one in counts]),
+        f"{name}_density": np.array([one.density for one in counts]),
+        f"{name}_n_frames": np.array([one.n_frames for one in counts]),
+        f"{name}_n_kind": counts[0].n_kind,
     }

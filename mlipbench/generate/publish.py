@@ -84,7 +84,8 @@ def to_atoms(frame: Mapping[str, Any]) -> Atoms:
     for key in ("uid", "trajectory", "config_type", "composition", "temperature_K", "pressure_bar", "density_g_cm3"):
         if frame.get(key) is not None:
             atoms.info[key] = frame[key]
-    atoms.info["splits"] = ",".join(frame["splits"])
+    if frame["splits"]:  # an empty value would swallow the key that follows it in the file
+        atoms.info["splits"] = ",".join(frame["splits"])
     atoms.info["molecule_charges"] = np.zeros(int(molecule.max()) + 1, dtype=np.int64)
     atoms.info["energy_intra"] = round(frame["energy_intra"], ENERGY_DECIMALS)
     stress = {} if frame["stress"] is None else {"stress": _rounded(frame["stress"], STRESS_DECIMALS)}
@@ -164,7 +165,7 @@ def _observables(file: Path, what: Publication) -> list[tuple[str, Mapping[str, 
     if not what.observables:
         return []
     content = file.with_name(what.observables).read_bytes()
-    return [("[observables]", {"path": what.observables, "sha256": hashlib.sha256(content).hexdigest()})]
+    return [("[[observables]]", {"path": what.observables, "sha256": hashlib.sha256(content).hexdigest()})]
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:

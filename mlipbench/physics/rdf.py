@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from mlipbench.errors import NotApplicable
+from mlipbench.errors import BadInput, NotApplicable
 from mlipbench.physics.cells import Float, Int, plane_spacings
 
 INTRA, INTER = 0, 1
 SMOOTHING_A: Final = 0.1  # of a curve before its peaks are looked for
 PEAK_SHARE: Final = 0.3  # the first peak is the first one that reaches this share of the highest
+RISE_SHARE: Final = 0.05  # of a peak's height, by which a curve must rise again before a minimum is more than noise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +139,8 @@ def _count_straight(
 ) -> None:
     n, n_bins = fractional.shape[1], counts.shape[2]
     scale, limit = n_bins / r_max, r_max * r_max
-    x, y, z = fractional[0] * cell[0, 0], fractional[1] * cell[1, 1], fractional[2] * cell[2, 2]
-    a, b, c = cell[0, 0], cell[1, 1], cell[2, 2]
+    a, b, c = abs(cell[0, 0]), abs(cell[1, 1]), abs(cell[2, 2])
+    x, y, z = fractional[0] * a, fractional[1] * b, fractional[2] * c
     square = np.empty(n)
     for i in range(n - 1):
         for j in range(i + 1, n):
@@ -164,18 +165,15 @@ def _count_skewed(
             u = fractional[0, j] - fractional[0, i]
             v = fractional[1, j] - fractional[1, i]
             w = fractional[2, j] - fractional[2, i]
-            best = 1e300
-            # Within half the narrowest width only one image counts, and it is one of these.
-            for p in range(-1, 2):
-                for q in range(-1, 2):
-                    for s in range(-1, 2):
-                        e, f, g = u + p, v + q, w + s
-                        dx = e * cell[0, 0] + f * cell[1, 0] + g * cell[2, 0]
-                        dy = e * cell[0, 1] + f * cell[1, 1] + g * cell[2, 1]
-                        dz = e * cell[0, 2] + f * cell[1, 2] + g * cell[2, 2]
-                        best = min(best, dx * dx + dy * dy + dz * dz)
-            if best < limit:
-                place = int(np.sqrt(best) * scale)
+            # An image within half the narrowest width is no farther than half a cell along each lattice vector, so
+            # only this one can be so close, though others may be closer where none is within that reach.
+            u, v, w = u - np.rint(u), v - np.rint(v), w - np.rint(w)
+            dx = u * cell[0, 0] + v * cell[1, 0] + w * cell[2, 0]
+            dy = u * cell[0, 1] + v * cell[1, 1] + w * cell[2, 1]
+            dz = u * cell[0, 2] + v * cell[1, 2] + w * cell[2, 2]
+            square = dx * dx + dy * dy + dz * dz
+            if square < limit:
+                place = int(np.sqrt(square) * scale)
                 if place < n_bins:
                     counts[pair_of[kinds[i], kinds[j]], int(molecule[i] != molecule[j]), place] += 1
 
@@ -226,13 +224,20 @@ def first_peak(middle_A: Float, g: Float) -> tuple[float, float]:
 
 
 def first_valley(middle_A: Float, g: Float) -> tuple[float, float]:
-    """Return place (Å) and depth of the first minimum beyond the first peak, or the end of the curve."""
+    """Return place (Å) and depth of the first minimum beyond the first peak, or the lowest point of what is left.
+
+    A minimum counts once the curve has risen from it by a twentieth of the peak's height, so that ripples of noise on
+    the way down do not.
+    """
     smooth = _smooth(middle_A, g)
-    begin = int(np.searchsorted(middle_A, first_peak(middle_A, g)[0]))
-    for k in range(begin + 1, len(smooth) - 1):
-        if smooth[k] <= smooth[k - 1] and smooth[k] < smooth[k + 1]:
-            return float(middle_A[k]), float(smooth[k])
-    return float(middle_A[-1]), float(smooth[-1])
+    place_A, height = first_peak(middle_A, g)
+    lowest = min(int(np.searchsorted(middle_A, place_A)), len(smooth) - 1)
+    for k in range(lowest + 1, len(smooth)):
+        if smooth[k] <= smooth[lowest]:
+            lowest = k
+        elif smooth[k] > smooth[lowest] + RISE_SHARE * height:
+            break
+    return float(middle_A[lowest]), float(smooth[lowest])
 
 
 def _smooth(middle_A: Float, g: Float) -> Float:
@@ -248,7 +253,14 @@ def noise_floor(blocks: Sequence[Float], *, n: float, n_reference: float) -> flo
         blocks: g of independent pieces of equal worth, two or more.
         n: how many such pieces the run compared is worth.
         n_reference: how many the reference is worth.
+
+    Raises:
+        BadInput: there are fewer than two pieces, which have no spread.
     """
+    if len(blocks) < 2:
+        raise BadInput(
+            f"the noise of g(r) needs two pieces of a run or more, to see how they differ; got {len(blocks)}"
+        )
     every = np.array(blocks)
     spread = every.std(axis=0, ddof=1)
     # The mean size of a normal number is √(2/π) of its standard deviation.

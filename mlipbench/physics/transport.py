@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from mlipbench.errors import NotApplicable
+from mlipbench.errors import BadInput, NotApplicable
 from mlipbench.physics.cells import Float, Int
 from mlipbench.units import BOLTZMANN_EV_PER_K, PASCAL_PER_EV_PER_CUBIC_ANGSTROM
 
@@ -27,6 +27,11 @@ class Diffusion:
 
     value_cm2_s: float
     exponent: float
+
+    @property
+    def value_A2_ps(self) -> float:
+        """The same in Å²/ps."""
+        return self.value_cm2_s / SQUARE_CM_PER_S_PER_SQUARE_ANGSTROM_PER_PS
 
 
 def centres(positions: Float, masses_u: Float, molecule: Int) -> Float:
@@ -58,6 +63,7 @@ def mean_square_displacement(where: Float) -> Float:
     [0.0, 1.0, 4.0, 9.0]
     """
     n = len(where)
+    where = where - where.mean(axis=0)  # squares of places far from the origin would drown their small differences
     size = 2 ** int(np.ceil(np.log2(2 * n)))
     spectrum = np.fft.rfft(where, size, axis=0)
     products = np.fft.irfft(spectrum * np.conj(spectrum), size, axis=0)[:n].sum(axis=2)
@@ -89,6 +95,31 @@ def diffusion(displacement_A2: Float, times_ps: Float) -> Diffusion:
     logs = np.log(np.maximum(displacement_A2[chosen], 1e-300))
     exponent = float(np.polynomial.Polynomial.fit(np.log(times_ps[chosen]), logs, 1).convert().coef[1])
     return Diffusion(value_cm2_s=slope / 6.0 * SQUARE_CM_PER_S_PER_SQUARE_ANGSTROM_PER_PS, exponent=exponent)
+
+
+def diffusion_stderr_cm2_s(where: Float, times_ps: Float, *, n_blocks: int) -> float:
+    """Return the standard error of a diffusion coefficient, from the spread between blocks of molecules.
+
+    For a single trajectory; it misses what all molecules of one box have in common, such as its density, which only
+    several trajectories show.
+
+    Args:
+        where: shape (n_frames, n_molecules, 3), Å.
+        times_ps: shape (n_frames,), lags from 0.
+        n_blocks: two or more; molecules are dealt out in turn, so that blocks are alike when kinds come in a row.
+
+    Raises:
+        BadInput: there are fewer than two blocks, or fewer molecules than blocks.
+    """
+    if not 2 <= n_blocks <= where.shape[1]:
+        raise BadInput(
+            f"{n_blocks} blocks of {where.shape[1]} molecules: at least 2 are needed, of one molecule or more"
+        )
+    values = [
+        diffusion(mean_square_displacement(where[:, block::n_blocks]), times_ps).value_cm2_s
+        for block in range(n_blocks)
+    ]
+    return float(np.std(values, ddof=1) / np.sqrt(n_blocks))
 
 
 def finite_size_correction_cm2_s(*, temperature_K: float, edge_A: float, viscosity_mPa_s: float) -> float:

@@ -242,7 +242,7 @@ class _Run:
         state = self._state
         if self._schedule.relaxation_steps and len(state.alive):
             relaxed(state, self._evaluate, n_steps=self._schedule.relaxation_steps)
-        self._evaluate(with_virial=self._is_periodic)
+        self._evaluate(with_virial=self._is_periodic and (self._has_pressure or self._schedule.samples_pressure))
         if self._has_pressure and self._schedule.compressibility_per_bar is None and len(state.alive):
             self._measure_compressibility()
         if len(state.alive):
@@ -290,7 +290,8 @@ class _Run:
         self._drop_fliers(before)
         following = state.step + 1
         wanted = self._is_periodic and (
-            following % schedule.sample_every == 0 or (self._has_pressure and following % schedule.barostat_every == 0)
+            (schedule.samples_pressure and following % schedule.sample_every == 0)
+            or (self._has_pressure and following % schedule.barostat_every == 0)
         )
         if len(state.alive):
             self._evaluate(with_virial=wanted)

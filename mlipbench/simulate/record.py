@@ -44,7 +44,9 @@ class Record:
         if not sampled and not framed:
             return
         kinetic, volume = state.kinetic_eV(), state.volume_A3()
-        pressure = np.nan_to_num(state.pressure() * BAR_PER_EV_PER_CUBIC_ANGSTROM) if sampled else volume
+        pressure = np.zeros_like(volume)
+        if sampled and self._schedule.samples_pressure:
+            pressure = np.nan_to_num(state.pressure() * BAR_PER_EV_PER_CUBIC_ANGSTROM)
         for k, i in enumerate(state.alive):
             piece, atoms = self._pieces[i], slice(state.offsets[k], state.offsets[k + 1])
             if sampled:

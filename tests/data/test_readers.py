@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -238,6 +239,85 @@ def test_remarks_tell_what_flatters(tiny: Path) -> None:
     text = (tiny / "frames.xyz").read_text(encoding="utf-8").replace("trajectory=t0", "trajectory=t3")
     (tiny / "frames.xyz").write_text(text, encoding="utf-8")
     assert any("Splits train and test share 1 trajectories" in text for text in remarks(load(tiny)))
+
+
+OBSERVED = {"warm/density_series": np.arange(6, dtype=np.float32).reshape(2, 3), "warm/temperature_K": np.array(300)}
+
+
+def observe(folder: Path, arrays: dict[str, np.ndarray] | None = None, *, name: str = "seen.npz") -> None:
+    """Put what the reference's own dynamics gave beside a data set, and name it in the manifest."""
+    np.savez(folder / name, allow_pickle=True, **(OBSERVED if arrays is None else arrays))
+    digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    manifest_file = folder / "dataset.toml"
+    text = manifest_file.read_text(encoding="utf-8")
+    manifest_file.write_text(text + f'[[observables]]\npath = "{name}"\nsha256 = "{digest}"\n', encoding="utf-8")
+
+
+def test_observables_come_with_every_part_of_the_data(tiny: Path) -> None:
+    before = manifest.source(str(tiny)).sha256
+    assert load(tiny).observables == {}
+    observe(tiny)
+    observe(tiny, {"cold/density_series": np.zeros(2)}, name="more.npz")
+    data = load(tiny)
+    assert manifest.source(str(tiny)).sha256 != before
+    assert set(data.observables) == {*OBSERVED, "cold/density_series"}
+    for part in (data, data.split("test"), data.take([0]).take([])):
+        assert part.observables["warm/density_series"].tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+        assert part.observables["warm/density_series"].dtype == np.float64
+        assert float(part.observables["warm/temperature_K"]) == 300.0
+
+
+def test_the_hash_moves_with_the_observables(tiny: Path) -> None:
+    text = (tiny / "dataset.toml").read_text(encoding="utf-8")
+    hashes = []
+    for number in range(2):
+        (tiny / "dataset.toml").write_text(text, encoding="utf-8")
+        observe(tiny, {"warm/density_series": np.full(3, float(number))})
+        hashes.append(manifest.source(str(tiny)).sha256)
+    assert hashes[0] != hashes[1]
+
+
+def test_other_observables_than_the_manifest_names_are_refused(tiny: Path) -> None:
+    observe(tiny)
+    np.savez(tiny / "seen.npz", **{"warm/density_series": np.ones(3)})
+    with pytest.raises(BadInput, match=r"seen\.npz is not the file its manifest names: sha256 .* edited or cut short"):
+        load(tiny)
+    (tiny / "seen.npz").unlink()
+    with pytest.raises(BadInput, match=r"seen\.npz cannot be read: No such file or directory"):
+        load(tiny)
+
+
+def test_observables_twice_are_refused(tiny: Path) -> None:
+    observe(tiny)
+    observe(tiny, name="more.npz")
+    with pytest.raises(BadInput, match=r"more\.npz: 'warm/density_series' stands in another file"):
+        load(tiny)
+
+
+@pytest.mark.parametrize(
+    ("array", "sentence"),
+    [
+        (np.array([1.0, np.nan]), r"'warm/density_series' must hold finite numbers only"),
+        (np.array(["dense"]), r"'warm/density_series' must hold finite numbers only"),
+        (np.array([{"a": 1}], dtype=object), r"is no file of plain arrays: Object arrays cannot be loaded"),
+    ],
+)
+def test_observables_that_are_no_plain_numbers_are_refused(tiny: Path, array: np.ndarray, sentence: str) -> None:
+    observe(tiny, {"warm/density_series": array})
+    with pytest.raises(BadInput, match=sentence):
+        load(tiny)
+
+
+def test_observables_that_are_no_archive_are_refused(tiny: Path) -> None:
+    observe(tiny)
+    whole = (tiny / "seen.npz").read_bytes()
+    text = (tiny / "dataset.toml").read_text(encoding="utf-8")
+    for content in (b"nothing of the kind", b"", whole[: len(whole) // 2]):
+        (tiny / "seen.npz").write_bytes(content)
+        new = text.replace(hashlib.sha256(whole).hexdigest(), hashlib.sha256(content).hexdigest())
+        (tiny / "dataset.toml").write_text(new, encoding="utf-8")
+        with pytest.raises(BadInput, match=r"seen\.npz is no file of plain arrays"):
+            load(tiny)
 
 
 def test_the_hash_moves_with_the_frames(tiny: Path) -> None:

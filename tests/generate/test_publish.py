@@ -78,7 +78,6 @@ def test_failures_are_named_in_the_manifest(folder: Path) -> None:
 
 def test_a_number_that_is_not_finite_never_reaches_a_manifest(tmp_path: Path) -> None:
     write_frames(tmp_path / "frames.xyz.gz", FRAMES)
+    failed: list[dict[str, Any]] = [{"uid": "x", "reason": float("nan")}]
     with pytest.raises(ValueError, match="JSON"):
-        write_manifest(
-            tmp_path / "dataset.toml", PUBLICATION, FRAMES, failed=[{"uid": "x", "reason": float("nan")}], base_seed=0
-        )  # type: ignore[dict-item]
+        write_manifest(tmp_path / "dataset.toml", PUBLICATION, FRAMES, failed=failed, base_seed=0)

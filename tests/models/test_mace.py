@@ -15,12 +15,12 @@ pytest.importorskip("mace")
 import torch
 from ase import Atoms
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
+from untrained_mace import untrained
 
 from mlipbench.core.model import ModelSpec
 from mlipbench.errors import BadInput, NotApplicable
 from mlipbench.models import load as load_any
 from mlipbench.models.mace import MaceModel, load
-from mlipbench.models.mace_graph import quiet_mace
 from mlipbench.testing.frames import small_frames
 from mlipbench.testing.models import DOUBLE, check_model
 
@@ -28,24 +28,7 @@ from mlipbench.testing.models import DOUBLE, check_model
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an untrained network, in double precision, for H, C and O."""
-    with quiet_mace():
-        from e3nn import o3
-        from mace import modules
-        from mace.tools.torch_tools import default_dtype
-
-        block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
-        with torch.random.fork_rng(), default_dtype("float64"):
-            torch.manual_seed(5)
-            network = modules.ScaleShiftMACE(
-                r_max=3.5, num_bessel=4, num_polynomial_cutoff=5, max_ell=1, interaction_cls=block,
-                interaction_cls_first=block, num_interactions=2, num_elements=3, atomic_numbers=[1, 6, 8],
-                atomic_energies=np.array([-13.0, -1030.0, -2040.0]), hidden_irreps=o3.Irreps("4x0e"),
-                MLP_irreps=o3.Irreps("4x0e"), gate=torch.nn.functional.silu, correlation=2, avg_num_neighbors=6.0,
-                atomic_inter_scale=1.3, atomic_inter_shift=0.1,
-            )  # fmt: skip
-        path = tmp_path_factory.mktemp("mace") / "untrained.model"
-        torch.save(network, path)
-    return path
+    return untrained(tmp_path_factory.mktemp("mace") / "untrained.model")
 
 
 def spec_of(checkpoint: Path, **options: object) -> ModelSpec:

@@ -18,7 +18,7 @@ from mlipbench.core.model import Float
 from mlipbench.errors import missing_package, unknown
 
 NAMES = ("EC", "EMC")
-# As long as a box of twelve molecules, about two cutoffs wide, allows. With 5.0 and 4.0 Å it evaporates at 400 K.
+# As long as a box of twelve molecules, about two cutoffs wide, allows. docs/models.md says what 5.0 and 4.0 Å do.
 CUTOFF_A: Final = 5.5
 SWITCH_A: Final = 5.0
 

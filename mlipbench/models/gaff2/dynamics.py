@@ -116,7 +116,10 @@ class Simulation:
         return np.array(state.getVelocities(asNumpy=True)._value) * (ANGSTROM_PER_NM / 1000.0)
 
     def checkpoint(self) -> bytes:
-        """Return everything it takes to go on exactly, random numbers too; good for the same machine and version."""
+        """Return what it takes to go on, random numbers too; good for the same machine and version.
+
+        Not how far the barostat has learned the size of its steps: it begins anew, and the ensemble is the same.
+        """
         return bytes(self._context.createCheckpoint())
 
     def restore(self, checkpoint: bytes) -> None:
