@@ -55,7 +55,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def speed(session: nox.Session) -> None:
-    install(session, "-e", ".[mace,mm,gap]", "ace-jax==0.4.1")
+    install(session, "-e", ".[mace,mm,gap]", "ace-jax==0.4.1", "torch-sim-atomistic==0.3.0", "MDAnalysis==2.11.0")
     session.run("python", "-m", "mlipbench.speed", *session.posargs, env=ONE_THREAD)
 
 

@@ -258,9 +258,7 @@ def noise_floor(blocks: Sequence[Float], *, n: float, n_reference: float) -> flo
         BadInput: there are fewer than two pieces, which have no spread.
     """
     if len(blocks) < 2:
-        raise BadInput(
-            f"the noise of g(r) needs two pieces of a run or more, to see how they differ; got {len(blocks)}"
-        )
+        raise BadInput(f"the noise of g(r) needs two pieces of a run or more; got {len(blocks)}")
     every = np.array(blocks)
     spread = every.std(axis=0, ddof=1)
     # The mean size of a normal number is √(2/π) of its standard deviation.

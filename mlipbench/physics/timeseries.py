@@ -129,14 +129,14 @@ def mean_over_replicas(series: Sequence[Float], *, confidence: float = CONFIDENC
     series, and raised by the variance of that mean, by which they come out too low. The correlation time is itself an
     estimate, whose relative variance is about 10 over the number of effective samples; a variance so unsure is that of
     a fifth as many degrees of freedom. Student's t takes a sixth, as that number itself comes out too large in short
-    series: of AR(1) series as short as 20 correlation times, 95 % intervals then hold the truth 90 times in 100.
+    series: of AR(1) series as short as 20 correlation times, 95 % intervals then hold the truth 93 times in 100.
 
     Args:
         series: each of shape (n_k,), evenly spaced, all of one quantity in one state and at one interval.
         confidence: of the interval.
 
     Raises:
-        BadInput: there is no series, or one is empty or not finite.
+        BadInput: there are fewer than two samples, or a series is empty or not finite.
 
     Source: U. Wolff, Comput. Phys. Commun. 156, 143 (2004), for replicas and the bias; A. D. Sokal, in Functional
     Integration (1997), section 3, for the variance of the correlation time.
@@ -144,8 +144,9 @@ def mean_over_replicas(series: Sequence[Float], *, confidence: float = CONFIDENC
     >>> mean_over_replicas([np.full(20, 2.0), np.full(10, 2.0)]).n_replicas
     2
     """
-    if not series or not all(len(one) and np.isfinite(one).all() for one in series):
-        raise BadInput(f"a mean over time needs finite samples in each series, and at least one; got {len(series)}")
+    sizes = [len(one) for one in series]
+    if sum(sizes) < 2 or min(sizes) < 1 or not all(np.isfinite(one).all() for one in series):
+        raise BadInput(f"a mean over time needs two finite samples, and one in each series; the series have {sizes}")
     starts = _starts(series)
     kept = [np.asarray(one[start:], dtype=np.float64) for one, start in zip(series, starts, strict=True)]
     means = np.array([one.mean() for one in kept])
@@ -180,7 +181,7 @@ def _pooled(kept: Sequence[Float], mean: float) -> tuple[float, float]:
         n_pairs[: len(one)] += np.arange(len(one), 0, -1)
     # The mean of numbers that are all the same differs from them by rounding; that is no variance.
     spacing = float(np.spacing(max(np.abs(one).max() for one in kept)))
-    if total < 2 or sums[0] / total <= (ROUNDING * spacing) ** 2:
+    if sums[0] / total <= (ROUNDING * spacing) ** 2:
         return 1.0, 0.0
     covariance, correction = sums / n_pairs, 0.0
     if longest < SHORTEST:

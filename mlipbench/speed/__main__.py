@@ -17,6 +17,7 @@ from mlipbench.speed.farm import farm
 from mlipbench.speed.fitting import fitting
 from mlipbench.speed.floor import floor
 from mlipbench.speed.growth import growth
+from mlipbench.speed.motion import motion
 from mlipbench.speed.page import write
 from mlipbench.speed.settings import Settings, say
 
@@ -27,6 +28,7 @@ PARTS: Final[dict[str, Callable[[Settings], Iterator[Found]]]] = {
     "accuracy": accuracy,
     "floor": floor,
     "growth": growth,
+    "motion": motion,
 }
 
 
@@ -66,8 +68,8 @@ def _settings(chosen: argparse.Namespace) -> Settings:
     if not chosen.trial:
         return Settings(ace_jax_python=chosen.ace_jax_python)
     return Settings(
-        n_calls=2, train_frames=12, test_frames=8, assembly_frames=2, farm_frames=8, degrees=(5,), is_whole=False,
-        ace_jax_python=chosen.ace_jax_python,
+        n_calls=2, n_steps=2, n_repeats=1, train_frames=12, test_frames=8, assembly_frames=2, farm_frames=8,
+        degrees=(5,), is_whole=False, ace_jax_python=chosen.ace_jax_python,
     )  # fmt: skip
 
 

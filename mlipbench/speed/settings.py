@@ -40,6 +40,8 @@ class Settings:
 
     Attributes:
         n_calls: timed calls of each model on the box.
+        n_steps: of dynamics.
+        n_repeats: of dynamics and of counting distances.
         step_A: how far atoms move between two calls, standard deviation along each direction.
         train_frames: frames to fit; None for all of the quick training split.
         test_frames: frames for accuracy; None for all of the test split.
@@ -51,6 +53,8 @@ class Settings:
     """
 
     n_calls: int = 20
+    n_steps: int = 40
+    n_repeats: int = 3
     step_A: float = 0.005
     train_frames: int | None = None
     test_frames: int | None = None
