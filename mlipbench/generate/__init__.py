@@ -13,6 +13,7 @@ from mlipbench.errors import unknown
 TABLE: Final[dict[str, str]] = {
     "ecemc_gfn1": "mlipbench.generate.ecemc_gfn1:generate",
     "ecemc_gaff2": "mlipbench.generate.ecemc_gaff2:generate",
+    "ecemc_gfn1_md": "mlipbench.generate.ecemc_gfn1_md:generate",
     "ecemc_gaff2_md": "mlipbench.generate.ecemc_gaff2_md:generate",
 }
 

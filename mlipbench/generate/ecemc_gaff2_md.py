@@ -33,7 +33,7 @@ OBSERVABLES: Final = "observables.npz"
 DROPPED_PS: Final = 50.0  # of every replica at constant pressure: the approach from the packed start
 SERIES_PS: Final = 0.5
 RDF_MAX_A: Final = 5.5  # less than half the narrowest box of twelve molecules
-RDF_BINS: Final = 110
+RDF_BIN_A: Final = 0.05
 CENTRE_BIN_A: Final = 0.05  # of distances between centres of molecules, which are counted up to half the narrowest box
 SPECTRUM_PIECE_PS: Final = 4.0
 SPECTRUM_MAX_PER_CM, SPECTRUM_BIN_PER_CM = 3600.0, 20.0
@@ -236,7 +236,7 @@ def constant_pressure(state: State, files: Sequence[Mapping[str, Any]]) -> dict[
     }
     if state.name in CONTEXT:
         found |= {f"context/{name}": np.array(value) for name, value in CONTEXT[state.name].items()}
-    return found | _pair_counts(state, files, round(DROPPED_PS / state.frame_every_ps))
+    return found | pair_counts(state.composition, files, round(DROPPED_PS / state.frame_every_ps))
 
 
 def constant_volume(state: State, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -261,24 +261,33 @@ def constant_volume(state: State, files: Sequence[Mapping[str, Any]]) -> dict[st
         "diffusion": np.array([diffusion(one, times).value_cm2_s for one in displacements]),
         "spectrum": np.array(spectra),
         "spectrum_edges": edges,
-        **_pair_counts(state, files, 0),
+        **pair_counts(state.composition, files, 0),
     }
 
 
-def _pair_counts(state: State, files: Sequence[Mapping[str, Any]], dropped: int) -> dict[str, Any]:
-    """Return pair counts of elements, and of the centres of mass of molecules (`centre_rdf`)."""
-    names, molecule = molecule_numbers(state.composition)
+def pair_counts(
+    composition: Mapping[str, int], files: Sequence[Mapping[str, Any]], dropped: int, *, r_max_A: float = RDF_MAX_A
+) -> dict[str, Any]:
+    """Return pair counts of elements, and of the centres of mass of molecules (`centre_rdf`).
+
+    Args:
+        composition: molecules, EC first.
+        files: of each replica, "positions" (n_frames, n_atoms, 3), Å, "edge" (n_frames,), Å, "potential" (n_frames,).
+        dropped: frames left out at the start.
+        r_max_A: of the distances between elements.
+    """
+    names, molecule = molecule_numbers(composition)
     symbols = [symbol for name in names for symbol in template(name).symbols]
     kinds = np.array(["HCO".index(symbol) for symbol in symbols])  # in the order of atomic numbers
     masses = atomic_masses[[chemical_symbols.index(symbol) for symbol in symbols]]
-    centre_kinds = np.array([list(state.composition).index(name) for name in names])
+    centre_kinds = np.array([list(composition).index(name) for name in names])
     half_A = 0.5 * min(float(file["edge"][dropped:].min()) for file in files)
     n_bins = int(half_A / CENTRE_BIN_A)
     atoms, middles = [], []
     for file in files:
         cells = file["edge"][dropped:, None, None] * np.eye(3)
         where = file["positions"][dropped:]
-        atoms.append(count_pairs(where, cells, kinds, molecule, r_max_A=RDF_MAX_A, n_bins=RDF_BINS))
+        atoms.append(count_pairs(where, cells, kinds, molecule, r_max_A=r_max_A, n_bins=round(r_max_A / RDF_BIN_A)))
         middles.append(
             count_pairs(
                 centres(where, masses, molecule), cells, centre_kinds, np.arange(len(names)),

@@ -172,7 +172,7 @@ def run(trajectory: Trajectory) -> dict[str, Any]:
         settle(atoms, molecule)
         name = uid(trajectory.name, number)
         try:
-            frames.append(_record(atoms, molecule) | _describe(trajectory, name))
+            frames.append(labelled(atoms, molecule) | _describe(trajectory, name))
         except CalculationFailed as error:
             failed.append({"uid": name, "reason": str(error)})
     return {"frames": frames, "failed": failed, "cpu_s": round(time.process_time() - started, 2)}
@@ -183,7 +183,7 @@ def isolated_atom(symbol: str) -> dict[str, Any]:
     from ase import Atoms
 
     name = f"isolated_atom-{symbol}"
-    frame = _record(Atoms(symbol, np.zeros((1, 3))), np.zeros(1, dtype=np.int64))
+    frame = labelled(Atoms(symbol, np.zeros((1, 3))), np.zeros(1, dtype=np.int64))
     return frame | {"uid": uid(name, 0), "trajectory": name, "config_type": "isolated_atom", "composition": symbol}
 
 
@@ -207,7 +207,8 @@ def settle(atoms: Atoms, molecule: Int) -> None:
     atoms.positions[:] = np.round(atoms.positions, DECIMALS_A)
 
 
-def _record(atoms: Atoms, molecule: Int) -> dict[str, Any]:
+def labelled(atoms: Atoms, molecule: Int) -> dict[str, Any]:
+    """Return a frame with its labels as plain JSON values."""
     made = label(atoms, molecule)
     return {
         "symbols": atoms.get_chemical_symbols(),

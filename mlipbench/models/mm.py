@@ -45,7 +45,7 @@ class GaffModel:
         Raises:
             NotApplicable: a frame holds a molecule other than EC and EMC, or is periodic in one or two directions.
         """
-        answers = [self._one(frame, where=f"frame {number}") for number, frame in enumerate(frames)]
+        answers = [self.one(frame, where=f"frame {number}") for number, frame in enumerate(frames)]
         return Predictions(
             n_atoms=np.array([len(frame) for frame in frames], dtype=np.int64),
             energy=np.array([energy for energy, _, _ in answers], dtype=np.float64),
@@ -76,7 +76,12 @@ class GaffModel:
         cutoff_A, switch_A = self.evaluator.cutoff_A, self.evaluator.switch_A
         return engine.simulate(replicas, schedule, progress, cutoff_A=cutoff_A, switch_A=switch_A)
 
-    def _one(self, frame: Atoms, *, where: str) -> tuple[float, Float, Float]:
+    def one(self, frame: Atoms, *, where: str, with_stress: bool = True) -> tuple[float, Float, Float]:
+        """Return energy, forces and stress of one frame; a stress that is not wanted is zero.
+
+        Raises:
+            NotApplicable: as `predict`.
+        """
         if frame.pbc.any() and not frame.pbc.all():
             raise NotApplicable(f"{where}: periodic along {frame.pbc.tolist()}; GAFF2 here needs all three or none")
         if not len(frame):
@@ -84,7 +89,9 @@ class GaffModel:
         known = assign(frame, where=where)
         positions, stress = known.positions[known.order], np.zeros((3, 3))
         if frame.pbc.all():
-            energy, forces, stress = self.evaluator.periodic(known.names, positions, frame.cell.array)
+            energy, forces, stress = self.evaluator.periodic(
+                known.names, positions, frame.cell.array, with_stress=with_stress
+            )
         else:
             energy, forces = self.evaluator.alone(known.names, positions)
         back = np.empty_like(forces)
@@ -141,9 +148,10 @@ def _calculator(model: GaffModel) -> Calculator:
 
         def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
             super().calculate(atoms, properties, system_changes)
-            answer = model.predict([self.atoms])
-            self.results = {"energy": float(answer.energy[0]), "forces": answer.forces}
-            if answer.has_stress[0]:
-                self.results["stress"] = full_3x3_to_voigt_6_stress(answer.stress[0])
+            with_stress = bool(self.atoms.pbc.all()) and "stress" in (properties or ())
+            energy, forces, stress = model.one(self.atoms, where="the atoms", with_stress=with_stress)
+            self.results = {"energy": energy, "forces": forces}
+            if with_stress:
+                self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
 
     return Gaff()

@@ -62,7 +62,7 @@ def test_a_label_that_fails_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None
             raise CalculationFailed("SCF not converged in 250 cycles")
         return {"symbols": atoms.get_chemical_symbols()}
 
-    monkeypatch.setattr(ecemc_gfn1, "_record", sometimes)
+    monkeypatch.setattr(ecemc_gfn1, "labelled", sometimes)
     made = run(plan()[0])
     assert len(made["frames"]) == plan()[0].protocol.n_frames - 1
     assert made["failed"] == [{"uid": "molecule_EC-300K-0:3", "reason": "SCF not converged in 250 cycles"}]

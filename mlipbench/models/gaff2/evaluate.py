@@ -56,13 +56,16 @@ class Evaluator:
         context = self._context(("alone", *names), lambda: compose(names))
         return _energy_and_forces(context, positions)
 
-    def periodic(self, names: Sequence[str], positions: Float, cell: Float) -> tuple[float, Float, Float]:
+    def periodic(
+        self, names: Sequence[str], positions: Float, cell: Float, *, with_stress: bool = True
+    ) -> tuple[float, Float, Float]:
         """Return energy in eV, forces in eV/Å and stress in eV/Å^3 (3, 3) in a cell, ASE's sign.
 
         Args:
             names: of the molecules.
             positions: shape (n_atoms, 3), Å, in the order of `compose(names)`, molecules whole.
             cell: shape (3, 3), Å, rows are lattice vectors; any shape.
+            with_stress: the stress costs twelve more energies; zeros when it is not wanted.
 
         Raises:
             NotApplicable: the cell has no volume.
@@ -75,7 +78,9 @@ class Evaluator:
             part_energy, part_forces = part.energy_and_forces(turned, lower)
             energy, forces = energy + part_energy, forces + part_forces
         gradient = np.zeros((3, 3))
-        for i, j in LOWER:  # a lower-triangular strain keeps the cell lower triangular; the energy knows no rotation
+        for i, j in (
+            LOWER if with_stress else ()
+        ):  # a lower-triangular strain keeps the cell lower triangular; the energy knows no rotation
             strain = np.zeros((3, 3))
             strain[i, j] = STRAIN
             up, down = (
