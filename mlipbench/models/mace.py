@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mlipbench.models.mace_batch import MaceBatch
 
-OPTIONS: Final = ("batch_atoms", "dtype", "head")
+OPTIONS: Final = ("batch_atoms", "cuequivariance", "dtype", "head")
 DTYPES: Final = ("float32", "float64")
 # Atoms per batch: enough to hide the cost of a call, few enough for memory.
 BATCH_ATOMS: Final = {"cpu": 512, "cuda": 8192}
@@ -34,7 +34,7 @@ def load(spec: ModelSpec, *, device: str) -> MaceModel:
 
     A checkpoint is a pickle, and unpickling runs code: the file is read only because the user named it, and where the
     spec holds its sha256 only if it is that very file. Options are "dtype" ("float32" or "float64"; the network's own
-    when not given), "batch_atoms" and "head".
+    when not given), "batch_atoms", "head", and "cuequivariance": true for faster kernels in dynamics, see `mace_cueq`.
 
     Raises:
         BadInput: the file is missing, is not the one the spec names, or holds no MACE network; or an option is wrong.
@@ -249,6 +249,10 @@ class MaceModel:
         """
         from mlipbench.models.mace_batch import MaceBatch
 
+        if self.spec.options.get("cuequivariance"):
+            from mlipbench.models.mace_cueq import accelerated
+
+            return MaceBatch(accelerated(self, frames), frames)
         return MaceBatch(self, frames)
 
 

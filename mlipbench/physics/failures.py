@@ -19,6 +19,7 @@ from mlipbench.units import BOLTZMANN_EV_PER_K, EV_PER_U_SQUARE_ANGSTROM_PER_SQU
 Kind: TypeAlias = Literal[
     "non-finite", "temperature runaway", "fragmentation", "bond change", "atoms too close", "hydrogen loss",
     "density collapse", "bubble", "evaporation", "energy drift", "flying ice cube", "frozen", "ended early",
+    "oracle disagrees",
 ]  # fmt: skip
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 

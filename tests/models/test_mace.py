@@ -223,3 +223,30 @@ def test_a_gpu_that_is_not_there(checkpoint: Path) -> None:
 def test_it_keeps_the_contract_on_a_gpu(checkpoint: Path) -> None:
     loose = replace(DOUBLE, energy_eV_per_atom=1e-8, forces_eV_per_A=1e-7)
     check_model(load(spec_of(checkpoint), device="cuda"), small_frames(), tolerance=loose)
+
+
+def test_faster_kernels_must_give_the_same_answers(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A converted network that differs by a thousandth is refused before anything moves; an equal one is taken."""
+    from mlipbench.errors import ModelFailure
+    from mlipbench.models import mace_cueq
+
+    def again(network: torch.nn.Module, device: str) -> torch.nn.Module:
+        return load(spec_of(checkpoint), device=device).network
+
+    model = load(spec_of(checkpoint, cuequivariance=True), device="cpu")
+    frames = [frame for frame in small_frames() if len(frame) > 1]
+    monkeypatch.setattr(mace_cueq, "find_spec", lambda name: None)
+    with pytest.raises(NotApplicable, match=r"mlipbench\[cueq\]"):
+        model.batch(frames)
+    monkeypatch.setattr(mace_cueq, "find_spec", lambda name: object())
+    monkeypatch.setattr(mace_cueq, "converted", again)
+    assert model.batch(frames).memory() is not None
+
+    def wrong(network: torch.nn.Module, device: str) -> torch.nn.Module:
+        other = again(network, device)
+        other.scale_shift.scale *= 1.001
+        return other
+
+    monkeypatch.setattr(mace_cueq, "converted", wrong)
+    with pytest.raises(ModelFailure, match="changes the answers"):
+        model.batch(frames)
