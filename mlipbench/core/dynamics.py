@@ -60,8 +60,11 @@ class Replica:
             given = getattr(self, name)
             if given is not None and given.shape != (n,):
                 raise BadInput(f"{where}: {name} has shape {given.shape}; one number for each of {n} atoms is needed")
-        if not (self.masses_array() > 0.0).all():
+        masses = self.masses_array()
+        if not ((masses > 0.0) & (masses < np.inf)).all():
             raise BadInput(f"{where}: every mass must be positive")
+        if self.pressure_bar is not None and not np.isfinite(self.pressure_bar):
+            raise BadInput(f"{where}: pressure_bar is {self.pressure_bar}; it must be finite")
         if self.pressure_bar is not None and not self.atoms.pbc.all():
             raise BadInput(f"{where}: a pressure needs a cell that is periodic in all three directions")
 

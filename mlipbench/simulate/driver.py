@@ -57,7 +57,7 @@ def run(
 
     Args:
         model: a `Batched` one is asked about all replicas at once, any other through its ASE calculator.
-        replicas: with different names.
+        replicas: one or more, with different names.
         schedule: for all of them.
         progress: called with steps done, steps in all, and ns/day (all replicas together) with the time left.
         scratch: folder in which checkpoints and finished records are kept under a hash of all that decides the
@@ -74,6 +74,8 @@ def run(
         if not isinstance(model, OwnDynamics):
             raise NotApplicable(f"model {model.spec.name} has no simulation engine of its own")
         engine = model.engine
+    elif len({bool(one.atoms.pbc.all()) for one in replicas}) > 1:
+        return _apart(model, replicas, schedule, progress=progress, scratch=scratch, save_every_s=save_every_s)
     folder = None if scratch is None else scratch / _key(model, replicas, schedule, engine)
     with _alone(folder):
         known = finished(replicas, folder)
@@ -88,6 +90,29 @@ def run(
         _Run(model, replicas, schedule, record, progress, save_every_s).go()
         record.finish()
         return record.tracks()
+
+
+def _apart(
+    model: Model,
+    replicas: Sequence[Replica],
+    schedule: Schedule,
+    *,
+    progress: Progress,
+    scratch: Path | None,
+    save_every_s: float,
+) -> tuple[Track, ...]:
+    """Simulate what is periodic, which has a virial, and then what is not: a batch is asked for all virials or none."""
+    found: dict[int, Track] = {}
+    for half, wanted in enumerate((True, False)):
+        own = [i for i, one in enumerate(replicas) if bool(one.atoms.pbc.all()) == wanted]
+
+        def report(done: int, total: int, remark: str, before: int = half) -> None:
+            progress(before * total + done, 2 * total, remark)
+
+        chosen = [replicas[i] for i in own]
+        tracks = run(model, chosen, schedule, progress=report, scratch=scratch, save_every_s=save_every_s)
+        found |= dict(zip(own, tracks, strict=True))
+    return tuple(found[i] for i in range(len(replicas)))
 
 
 def relax(
@@ -159,7 +184,11 @@ def _key(model: Model, replicas: Sequence[Replica], schedule: Schedule, engine: 
         "version": VERSION,
         "engine": engine,
         "model": {name: spec[name] for name in ("kind", "checkpoint_sha256", "identity", "options", "elements")},
-        "replicas": [[o.name, o.seed, o.temperature_K, o.pressure_bar, o.timestep_fs] for o in replicas],
+        "replicas": [
+            [o.name, int(o.seed), o.temperature_K, o.pressure_bar, o.timestep_fs]
+            + [f"{name} {o.atoms.info[name]}" for name in ("charge", "spin") if name in o.atoms.info]
+            for o in replicas
+        ],
         "start": arrays.hexdigest(),
         "schedule": asdict(schedule),
     }
@@ -242,6 +271,8 @@ class _Run:
         state = self._state
         if self._schedule.relaxation_steps and len(state.alive):
             relaxed(state, self._evaluate, n_steps=self._schedule.relaxation_steps)
+        if not len(state.alive):
+            return
         self._evaluate(with_virial=self._is_periodic and (self._has_pressure or self._schedule.samples_pressure))
         if self._has_pressure and self._schedule.compressibility_per_bar is None and len(state.alive):
             self._measure_compressibility()
@@ -316,7 +347,11 @@ class _Run:
         )
         ratio = state.volume_A3() / self._start_volume[state.alive]
         gone = ~((ratio < LARGEST_CHANGE) & (ratio > 1.0 / LARGEST_CHANGE)) & np.isfinite(state.pressure_eV_A3)
-        self._drop(gone, [f"density collapse: the volume is {x:.3g} times that of the start" for x in ratio])
+        kinds = ["evaporation" if x > 1.0 else "density collapse" for x in ratio]
+        reasons = [
+            f"{kind}: the volume is {x:.3g} times that of the start" for kind, x in zip(kinds, ratio, strict=True)
+        ]
+        self._drop(gone, reasons)
         if not len(state.alive):
             return
         alive, energy = state.alive.copy(), state.energy.copy()

@@ -18,7 +18,7 @@ def generator(seed: int, purpose: int, block: int) -> np.random.Generator:
 
     Source: Salmon et al., Parallel random numbers: as easy as 1, 2, 3, Proc. SC11 (2011).
     """
-    key = np.array([seed % 2**64, purpose], dtype=np.uint64)
+    key = np.array([int(seed) % 2**64, purpose], dtype=np.uint64)
     # Generators count in the lowest of four words; blocks are counted in the third, out of its reach.
     return np.random.Generator(np.random.Philox(key=key, counter=np.array([0, 0, block, 0], dtype=np.uint64)))
 

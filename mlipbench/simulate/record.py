@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -179,5 +180,5 @@ def _on_disk(path: Path) -> Iterator[None]:
         raise BadInput(
             f"{path} cannot be used: {error.strerror or error}. Check the folder given by --store."
         ) from error
-    except ValueError as error:
+    except (ValueError, EOFError, BadZipFile) as error:
         raise BadInput(f"{path} is damaged: {error}. Remove its folder and run again.") from error

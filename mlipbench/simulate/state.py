@@ -199,9 +199,9 @@ def starting(replicas: Sequence[Replica], schedule: Schedule) -> State:
 
 def _freedom(replica: Replica, *, rests: bool) -> float:
     n = len(replica.atoms)
-    if not rests:
+    if not rests or n == 1:  # a lone atom is left its motion, as it has no other
         return 3.0 * n
-    return max(3.0 * n - 3.0 - (0.0 if replica.atoms.pbc.any() or n == 1 else _rotations(replica)), 1.0)
+    return max(3.0 * n - 3.0 - (0.0 if replica.atoms.pbc.any() else _rotations(replica)), 1.0)
 
 
 def _rotations(replica: Replica) -> float:
