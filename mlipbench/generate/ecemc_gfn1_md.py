@@ -32,9 +32,9 @@ STATE: Final = "mix6-400K-nvt"
 COMPOSITION: Final[Mapping[str, int]] = {"EC": 2, "EMC": 4}
 TEMPERATURE_K: Final = 400.0
 STARTS: Final = ("liquid_6_gfn1md-300K-0", "liquid_6_gfn1md-500K-1")  # 1.05 g/cm³, GFN1-xTB's own geometries
-N_STEPS: Final = 1400
+N_STEPS: Final = 700
 TIMESTEP_FS: Final = 2.0
-DROPPED_PS: Final = 0.4
+DROPPED_PS: Final = 0.2
 FRICTION_PER_PS: Final = 2.0
 RDF_MAX_A: Final = 4.85  # less than half the box
 PUBLICATION: Final = Publication(
@@ -42,7 +42,7 @@ PUBLICATION: Final = Publication(
     version="1.0.0",
     title="What GFN1-xTB's own liquid does: structure and pressure of six molecules of EC and EMC",
     about="Frames of GFN1-xTB's own liquid of 2 EC and 4 EMC at 400 K and 1.05 g/cm3, and the pair counts and "
-    "pressures of two replicas of 2.8 ps each: the quantum version of ecemc_gaff2_md, at the length that a core "
+    "pressures of two replicas of 1.4 ps each: the quantum version of ecemc_gaff2_md, at the length that a core "
     "affords. Hydrogen 3 u, 2 fs, Langevin 2/ps, our own integrators on tblite. Computed data, not an experiment.",
     level_of_theory=ECEMC_GFN1.level_of_theory,
     citation=ECEMC_GFN1.citation[:2],

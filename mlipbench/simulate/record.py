@@ -167,8 +167,9 @@ def _write(path: Path, arrays: Mapping[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    with _on_disk(path), np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    # Opened here, since numpy leaves a damaged file open.
+    with _on_disk(path), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 @contextmanager
