@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
+    from mlipbench.models.gaff2.batch import GaffBatch
+
 ELEMENTS = ("H", "C", "O")
 OPTIONS = {"cutoff_A": CUTOFF_A, "switch_A": SWITCH_A, "ewald_tolerance": 1e-6, "platform": "Reference"}
 
@@ -57,6 +59,16 @@ class GaffModel:
     def calculator(self) -> Calculator:
         """Return an ASE calculator of this model."""
         return _calculator(self)
+
+    def batch(self, frames: Sequence[Atoms]) -> GaffBatch:
+        """Return what evaluates these frames again and again while their atoms move.
+
+        Raises:
+            NotApplicable: a molecule is neither EC nor EMC.
+        """
+        from mlipbench.models.gaff2.batch import GaffBatch
+
+        return GaffBatch(self.evaluator, frames)
 
     @property
     def engine(self) -> str:

@@ -223,3 +223,30 @@ def test_a_turned_cell_is_the_same_cell() -> None:
     np.testing.assert_allclose(whole, np.round(whole), atol=1e-9)  # integer combinations, volume kept:
     assert abs(np.linalg.det(reduced)) == pytest.approx(abs(np.linalg.det(cell)))
     assert (np.abs(reduced[1:, 0]) <= reduced[0, 0] / 2 + 1e-12).all()
+
+
+def test_a_batch_answers_as_predict_does(model: GaffModel) -> None:
+    """Molecules cut by the cell, atoms in another order, a cluster, and atoms that have moved on since."""
+    cut = liquid()
+    order = np.random.default_rng(0).permutation(len(cut))
+    cut = cut[order]
+    cut.wrap()
+    frames = [liquid(), cut]
+    batch = model.batch(frames)
+    rng = np.random.default_rng(1)
+    moved = [frame.copy() for frame in frames]
+    for frame in moved:
+        frame.positions += 0.05 * rng.standard_normal((len(frame), 3))
+        frame.set_cell(frame.cell.array * 1.01)
+    positions = np.concatenate([frame.positions for frame in moved])
+    cells = np.array([frame.cell.array for frame in moved])
+    found, wanted = batch.evaluate(positions, cells, with_virial=True), model.predict(moved)
+    np.testing.assert_allclose(found.energy, wanted.energy, atol=1e-9)
+    np.testing.assert_allclose(found.forces, wanted.forces, atol=1e-9)
+    assert found.virial is not None
+    volumes = np.abs(np.linalg.det(cells))[:, None, None]
+    np.testing.assert_allclose(found.virial / volumes, wanted.stress, atol=1e-9)
+    batch.keep(np.array([1]))
+    alone = batch.evaluate(moved[1].positions, cells[1:], with_virial=False)
+    np.testing.assert_allclose(alone.energy, wanted.energy[1:], atol=1e-9)
+    assert alone.virial is None
