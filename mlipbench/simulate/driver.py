@@ -19,7 +19,7 @@ import numpy as np
 from mlipbench.core.benchmark import no_progress
 from mlipbench.core.dynamics import Batch, Forces, OwnDynamics, Replica, Schedule, Track
 from mlipbench.core.model import Bool, Float, Int, Model, Progress
-from mlipbench.errors import ModelFailure, NotApplicable
+from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 from mlipbench.files.hashes import canonical_id
 from mlipbench.simulate import integrate
 from mlipbench.simulate.fallback import batch_of
@@ -67,8 +67,11 @@ def run(
 
     Raises:
         NotApplicable: the model does not cover a replica, has no stress and a pressure is wanted, or has no engine.
-        BadInput: the scratch folder cannot be used.
+        BadInput: there are no replicas, two share a name, or the scratch folder cannot be used.
     """
+    names = [one.name for one in replicas]
+    if not names or len(set(names)) < len(names):
+        raise BadInput(f"dynamics: one replica or more is needed, each with a name of its own; got {names}")
     engine = ""
     if by_own_engine:
         if not isinstance(model, OwnDynamics):
@@ -129,6 +132,8 @@ def relax(
     Raises:
         NotApplicable: the model does not cover a frame.
     """
+    if not frames:
+        return ()
     replicas = [Replica(name=str(i), atoms=frame, seed=0, temperature_K=0.0) for i, frame in enumerate(frames)]
     schedule = Schedule(n_steps=0, thermostat="none")
     record = Record(replicas, schedule, None)

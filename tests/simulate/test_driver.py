@@ -304,3 +304,12 @@ def test_tracks_have_one_entry_per_sample() -> None:
     assert len(track.time_ps) == 25
     assert track.positions.shape == track.velocities.shape == (7, 16, 3)
     assert track.conserved_eV == pytest.approx(track.conserved_eV[0], abs=2e-3)
+
+
+def test_nobody_and_namesakes_are_refused() -> None:
+    with pytest.raises(BadInput, match="one replica or more"):
+        run(BatchedLJ(), [], NPT, progress=no_progress)
+    (one,) = replicas_of(argon, 1)
+    with pytest.raises(BadInput, match="a name of its own"):
+        run(BatchedLJ(), [one, one], NPT, progress=no_progress)
+    assert relax(BatchedLJ(), []) == ()
