@@ -84,7 +84,7 @@ class Density(Motion):
         error = float(np.hypot(ours, theirs))
         n = len(seen["density"])
         return (
-            distance(DEFINED["density_error"], difference, error, n=max(2, round(model.n_effective))),
+            distance(DEFINED["density_error"], difference, error, n=n, freedom=model.freedom),
             MetricValue(metric="density_deviations", value=abs(difference) / error, n=n),
             MetricValue(metric="density_resolution", value=smallest_detectable(ours, theirs), n=n),
         )

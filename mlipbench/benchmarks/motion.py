@@ -234,20 +234,20 @@ def named(data: Dataset, name: str) -> Float:
     return found
 
 
-def distance(metric: Metric, difference: float, stderr: float, *, n: int, part: str = "") -> MetricValue:
+def distance(metric: Metric, difference: float, stderr: float, *, n: int, freedom: float | None = None) -> MetricValue:
     """Return the size of a difference with the interval that its standard error gives, which may reach zero.
 
     Args:
         metric: what it is.
         difference: of either sign, in the metric's unit.
         stderr: of the difference, both sides' errors in it.
-        n: independent trajectories; Student's t with n - 1 degrees of freedom, and none below two.
-        part: what it covers.
+        n: independent trajectories.
+        freedom: degrees of freedom of the error, for Student's t; None takes n - 1, and below two there is no interval.
     """
-    if n < 2:
-        return MetricValue(metric=metric.name, part=part, value=abs(difference), n=n)
-    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1)) * stderr
+    if freedom is None and n < 2:
+        return MetricValue(metric=metric.name, value=abs(difference), n=n)
+    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1 if freedom is None else freedom)) * stderr
     return MetricValue(
-        metric=metric.name, part=part, value=abs(difference), stderr=stderr,
+        metric=metric.name, value=abs(difference), stderr=stderr,
         low=max(0.0, abs(difference) - reach), high=abs(difference) + reach, n=n,
     )  # fmt: skip

@@ -81,7 +81,7 @@ class Pressure(Motion):
         return (
             distance(
                 DEFINED["pressure_error"], model.mean - reference.mean,
-                float(np.hypot(model.stderr, reference.stderr)), n=max(2, round(model.n_effective)),
+                float(np.hypot(model.stderr, reference.stderr)), n=n, freedom=model.freedom,
             ),
             MetricValue(metric="pressure_shift", value=float(wasserstein_distance(ours, theirs)), n=n),
             MetricValue(

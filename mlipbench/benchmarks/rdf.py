@@ -13,7 +13,7 @@ from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import measure
 from mlipbench.core.metric import Metric, MetricValue
-from mlipbench.core.model import Float, Int, Model
+from mlipbench.core.model import Bool, Float, Int, Model
 from mlipbench.core.view import Axis, Lines, View
 from mlipbench.errors import BadInput, NotApplicable
 from mlipbench.physics.rdf import (
@@ -107,8 +107,8 @@ class Rdf(Motion):
 
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Compare pair by pair and trajectory by trajectory."""
-        reference, whole = reference_counts(data), _joined(seen, None)
-        replicas = [_joined(seen, k) for k in np.unique(seen["replica"]).tolist()]
+        reference, whole = reference_counts(data), _joined(seen, seen["replica"] >= 0)
+        replicas = [_joined(seen, seen["replica"] == k) for k in np.unique(seen["replica"]).tolist()]
         pairs = _pairs(reference)
         values: list[MetricValue] = []
         measures: tuple[tuple[str, Callable[[PairCounts, int], float]], ...] = (
@@ -133,7 +133,7 @@ class Rdf(Motion):
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
         """Show each pair between molecules, and those within."""
-        reference, whole = reference_counts(data), _joined(seen, None)
+        reference, whole = reference_counts(data), _joined(seen, seen["replica"] >= 0)
         shown: list[View] = []
         for which, where in ((INTER, "between molecules"), (INTRA, "within molecules")):
             for k in _pairs(reference):
@@ -185,9 +185,8 @@ def reference_counts(data: Dataset) -> PairCounts:
     )
 
 
-def _joined(seen: Observation, replica: int | None) -> PairCounts:
-    """Return the counts of one trajectory, or of all."""
-    chosen = np.ones(len(seen["replica"]), dtype=bool) if replica is None else seen["replica"] == replica
+def _joined(seen: Observation, chosen: Bool) -> PairCounts:
+    """Return the counts of some blocks together, shape (n_blocks,)."""
     return PairCounts(
         edges_A=seen["edges"], counts=seen["counts"][chosen].sum(axis=0), n_kind=seen["n_kind"],
         density=seen["density"][chosen].sum(axis=0), n_frames=int(seen["n_frames"][chosen].sum()),
@@ -234,18 +233,12 @@ def _value(name: str, together: float, each: Sequence[float]) -> MetricValue:
 
 def _noise(seen: Observation, data: Dataset, k: int) -> float:
     """Return the L1 distance that sampling alone is expected to give."""
-    blocks = [_block(seen, b).g()[k, INTER] for b in range(len(seen["replica"]))]
+    every = np.arange(len(seen["replica"]))
+    blocks = [_joined(seen, every == b).g()[k, INTER] for b in every]
     # Frames of one trajectory resemble each other for as long as the volume does, or for a frame at least.
     worth = float(seen["n_frames"].sum()) / float(max(seen["inefficiency"].mean(), 1.0))
     theirs = float(named(data, "rdf_n_frames").sum()) / float(named(data, "rdf_inefficiency").mean())
     return noise_floor(blocks, n=min(float(len(blocks)), worth), n_reference=max(theirs, 2.0))
-
-
-def _block(seen: Observation, b: int) -> PairCounts:
-    return PairCounts(
-        edges_A=seen["edges"], counts=seen["counts"][b], n_kind=seen["n_kind"],
-        density=seen["density"][b], n_frames=int(seen["n_frames"][b]),
-    )  # fmt: skip
 
 
 def _inefficiency(found: Moved, number: int) -> float:

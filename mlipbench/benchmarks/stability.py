@@ -16,7 +16,7 @@ from mlipbench.core.measure import measure
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Float, Int, Model
 from mlipbench.core.view import Axis, Bars, Lines, View
-from mlipbench.errors import MissingPackage, ModelFailure
+from mlipbench.errors import BadInput, MissingPackage, ModelFailure
 from mlipbench.models import load
 from mlipbench.models.entries import read_model
 from mlipbench.physics.failures import KINDS, Failure, Kind, Trajectory, first_failure
@@ -84,8 +84,11 @@ class Stability(Motion):
         """Run the dynamics and look for failures.
 
         Raises:
+            BadInput: there are pressures without temperatures.
             NotApplicable: no temperature is known.
         """
+        if self.pressures_bar and not self.temperatures_K:
+            raise BadInput("stability: pressures_bar needs temperatures_K beside it; pressure_bar sets one alone")
         if self.temperatures_K and not self.pressures_bar:
             conditions = [(temperature, 0.0) for temperature in self.temperatures_K]
             found = moved(self, model, data, context, conditions=conditions, fixed_cell=True, purpose="nvt")

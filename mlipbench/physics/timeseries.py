@@ -48,6 +48,11 @@ class TimeMean:
     replica_means: tuple[float, ...]
 
     @property
+    def freedom(self) -> float:
+        """Degrees of freedom that Student's t takes for an interval of this mean."""
+        return freedom_of(self.n_effective)
+
+    @property
     def n_replicas(self) -> int:
         """Number of series."""
         return len(self.replica_means)
@@ -118,6 +123,11 @@ def equilibration(series: Float) -> int:
     return int(starts[int(np.argmax(worth))])
 
 
+def freedom_of(n_effective: float) -> float:
+    """Return the degrees of freedom of a variance whose correlation time is an estimate; see `mean_over_replicas`."""
+    return max(n_effective / SAMPLES_PER_FREEDOM, 1.0)
+
+
 def mean_over_replicas(series: Sequence[Float], *, confidence: float = CONFIDENCE) -> TimeMean:
     """Return the mean of independent series, each without its approach to equilibrium, and how sure it is.
 
@@ -157,7 +167,7 @@ def mean_over_replicas(series: Sequence[Float], *, confidence: float = CONFIDENC
     # The spread of two numbers is too unsure to overrule anything.
     between = float(np.std(means, ddof=1) / np.sqrt(len(means))) if len(means) > 2 else 0.0
     stderr = max(float(np.sqrt(variance_of_mean)), between)
-    reach = float(stats.t.ppf(0.5 + confidence / 2, max(n_effective / SAMPLES_PER_FREEDOM, 1.0))) * stderr
+    reach = float(stats.t.ppf(0.5 + confidence / 2, freedom_of(n_effective))) * stderr
     return TimeMean(
         mean=mean, stderr=stderr, low=mean - reach, high=mean + reach, n_effective=n_effective,
         inefficiency=inefficiency, starts=starts, replica_means=tuple(means.tolist()),

@@ -240,13 +240,10 @@ class _Run:
         """Run to the end."""
         state, n_steps = self._state, self._schedule.n_steps
         memory = self._record.resume(state)
-        chosen = [self._replicas[i] for i in state.alive]
-        self._noise = Noise([one.seed for one in chosen], [len(one.atoms) for one in chosen], state.freedom.tolist())
-        if chosen:
-            self._batch = batch_of(self._model, [one.atoms for one in chosen])
+        self._prepare()
         if memory is None:
             self._begin()
-        elif chosen:
+        elif len(state.alive):
             self._batch.recall(memory)
         begun, first, saved = time.monotonic(), state.step, time.monotonic()
         while state.step < n_steps and len(state.alive):

@@ -11,7 +11,7 @@ from mlipbench.benchmarks import stability
 from mlipbench.benchmarks.stability import Stability
 from mlipbench.core.benchmark import Context
 from mlipbench.core.model import ModelSpec, Predictions
-from mlipbench.errors import MissingPackage, ModelFailure
+from mlipbench.errors import BadInput, MissingPackage, ModelFailure
 from mlipbench.physics.failures import KINDS
 
 SHORT = {"n_replicas": 2, "duration_ps": 0.8, "timestep_fs": 8.0, "hydrogen_mass_u": None}
@@ -69,6 +69,11 @@ def test_an_oracle_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyP
     seen = Stability(**SHORT, oracle="gfn1").observe(moving_case.MODEL, moving_case.state("cold"), context)
     assert int(seen["n_reviewed"]) == 0
     assert (seen["failure"] < 0).all()
+
+
+def test_pressures_without_temperatures_are_refused(context: Context) -> None:
+    with pytest.raises(BadInput, match="needs temperatures_K"):
+        Stability(**SHORT, pressures_bar=(1.0,)).observe(moving_case.MODEL, moving_case.state("cold"), context)
 
 
 class Broken(BatchedLJ):
