@@ -165,6 +165,7 @@ def _checked(text: str) -> tuple[str, str]:
     if (
         text in manifest.names()
         or "[[files]]" in content
+        or "\ncollection = " in content
         or (path.is_file() and path.suffix not in (".toml", ".py", ".npz", ".model", ".pt"))
     ):
         data = manifest.load(manifest.source(text))

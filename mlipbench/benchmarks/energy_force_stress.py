@@ -83,6 +83,7 @@ class EnergyForceStress:
         metrics=METRICS,
         observe_version=1,
         score_version=1,
+        needs=frozenset({"labels"}),
         source="relative RMSE: RMSE over the reference's standard deviation, as in Magdău et al.,"
         " npj Computational Materials 9, 146 (2023), doi:10.1038/s41524-023-01100-w",
         seconds=5.0,

@@ -54,6 +54,11 @@ def predict(model: Model, frames: Sequence[Atoms], context: Context, *, remark: 
         context.progress(start, len(frames), remark)
         parts.append(model.predict(frames[start : start + FRAMES_PER_CALL]))
     context.progress(len(frames), len(frames), remark)
+    return together(parts)
+
+
+def together(parts: Sequence[Predictions]) -> Predictions:
+    """Return the answers to several calls as those to one."""
     return Predictions(
         n_atoms=np.concatenate([part.n_atoms for part in parts]),
         energy=np.concatenate([part.energy for part in parts]),

@@ -68,7 +68,7 @@ class IntraInter:
         score_version=1,
         source="vacuum re-evaluation: Magdău et al., npj Computational Materials 9, 146 (2023),"
         " doi:10.1038/s41524-023-01100-w",
-        needs=frozenset({"molecules", "vacuum_labels"}),
+        needs=frozenset({"labels", "molecules", "vacuum_labels"}),
         seconds=10.0,
     )
 

@@ -24,7 +24,7 @@ from mlipbench.benchmarks.comparison import value_of
 from mlipbench.benchmarks.frames import FRAMES_PER_CALL, predict
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
 from mlipbench.benchmarks.operations import random_rotation
-from mlipbench.benchmarks.pieces import Piece, contact_shift_A, joined, pieces
+from mlipbench.benchmarks.pieces import Piece, joined, pieces
 from mlipbench.benchmarks.sites import names_sites, site_values, units_of
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
@@ -33,6 +33,7 @@ from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Float, Int, Model, SiteEnergies, SiteFeatures
 from mlipbench.core.view import Axis, Lines, View
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
+from mlipbench.physics.scans import contact_shift_A
 from mlipbench.units import MEV_PER_EV
 
 if TYPE_CHECKING:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from mlipbench.benchmarks.frames import FRAMES_PER_CALL, predict
-from mlipbench.benchmarks.pieces import Piece, contact_shift_A, joined
+from mlipbench.benchmarks.pieces import Piece, joined
 from mlipbench.benchmarks.sites import Sites, site_values
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.model import Float, Int, Model
 from mlipbench.errors import NotApplicable
 from mlipbench.physics.continuity import Signals
+from mlipbench.physics.scans import contact_shift_A
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -61,10 +61,10 @@ def pieces(data: Dataset, n: int, rng: np.random.Generator, *, lone_elements: Se
     try:
         found = molecular(data, frames, lone_elements=lone_elements)
     except NotApplicable:
-        return tuple(_cluster(data, frame, rng) for frame in frames.tolist())
+        return tuple(cut_out(data, frame, rng) for frame in frames.tolist())
     pieces = [_piece(data, found, place, rng) for place in range(len(found.frames))]
     small = tuple(piece for piece in pieces if len(piece.atoms) <= LARGEST)
-    return small or tuple(_cluster(data, frame, rng) for frame in frames.tolist())
+    return small or tuple(cut_out(data, frame, rng) for frame in frames.tolist())
 
 
 def _piece(data: Dataset, found: Molecular, place: int, rng: np.random.Generator) -> Piece:
@@ -97,7 +97,7 @@ def _charge(data: Dataset, frame: int, number: int, n_molecules: int) -> int:
     return given[number]
 
 
-def _cluster(data: Dataset, frame: int, rng: np.random.Generator) -> Piece:
+def cut_out(data: Dataset, frame: int, rng: np.random.Generator) -> Piece:
     """Cut an atom and its nearest neighbours out of a frame, and turn them."""
     atoms = data.frames[frame]
     if len(atoms) < ENOUGH:
@@ -134,26 +134,3 @@ def joined(parts: Sequence[Atoms], shifts_A: Float) -> Atoms:
     if charge:
         whole.info["charge"] = charge
     return whole
-
-
-def contact_shift_A(fixed: Float, moved: Float, direction: Float, *, gap_A: float) -> float:
-    """Return how far atoms must be shifted to be just in contact with others, and never nearer on the way out.
-
-    Args:
-        fixed: shape (n, 3), Å, atoms that stay.
-        moved: shape (m, 3), Å, atoms to be shifted.
-        direction: shape (3,), of length 1.
-        gap_A: the least distance between an atom of one and an atom of the other.
-
-    Two atoms on one line, and two that pass each other 3 Å apart:
-
-    >>> x = np.array([1.0, 0.0, 0.0])
-    >>> contact_shift_A(np.zeros((1, 3)), np.array([[-7.0, 0.0, 0.0]]), x, gap_A=2.0)
-    9.0
-    >>> contact_shift_A(np.zeros((1, 3)), np.array([[-7.0, 3.0, 0.0]]), x, gap_A=2.0)
-    7.0
-    """
-    apart = (moved[:, None] - fixed[None]).reshape(-1, 3)
-    along = apart @ direction
-    room = gap_A**2 - ((apart**2).sum(axis=1) - along**2)
-    return float((np.sqrt(np.maximum(room, 0.0)) - along).max())

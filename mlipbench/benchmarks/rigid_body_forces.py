@@ -51,7 +51,7 @@ class RigidBodyForces:
         score_version=1,
         source="projection on the rigid modes of each molecule in mass-weighted coordinates, as in Wilson, Decius &"
         " Cross, Molecular Vibrations (1955), chapter 2",
-        needs=frozenset({"molecules"}),
+        needs=frozenset({"labels", "molecules"}),
         seconds=5.0,
     )
 

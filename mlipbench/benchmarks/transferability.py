@@ -81,6 +81,7 @@ class Transferability(Motion):
         metrics=METRICS,
         observe_version=1,
         score_version=1,
+        needs=frozenset({"labels"}),
         source="states and distance as described in docs/metrics.md; after the tests of I. B. Magdău et al., npj"
         " Comput. Mater. 9, 146 (2023)",
         seconds=30.0,

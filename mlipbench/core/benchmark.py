@@ -16,7 +16,7 @@ from mlipbench.core.model import Model, Progress
 from mlipbench.core.view import View
 
 Observation: TypeAlias = Mapping[str, NDArray[Any]]  # plain numeric arrays, no objects
-Need: TypeAlias = Literal["stress", "molecules", "vacuum_labels", "committee", "idle_machine"]
+Need: TypeAlias = Literal["labels", "stress", "molecules", "vacuum_labels", "committee", "idle_machine"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

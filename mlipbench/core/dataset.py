@@ -32,6 +32,8 @@ class DatasetSpec:
         about: one paragraph.
         make_vacuum_labels: the command that adds vacuum labels, for the message of a skipped row.
         labels: which keys were taken for labels, one sentence.
+        labelled: do the frames have energies and forces? Those of a collection have none: zeros stand in their place,
+            and what is known of it are its observables.
     """
 
     name: str
@@ -44,6 +46,7 @@ class DatasetSpec:
     about: str = ""
     make_vacuum_labels: str = ""
     labels: str = ""
+    labelled: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +68,8 @@ class Dataset:
         molecule_charges: per frame, charge of each molecule in e; None when not given.
         energy_intra: shape (n_frames,), eV, sum over a frame's molecules, each alone in vacuum; None when not given.
         forces_intra: shape (n_atoms_total, 3), eV/Å, on each atom from its own molecule alone; None when not given.
-        observables: what the reference's own dynamics gave, arrays by "state/name", for all states of the whole set.
+        observables: what the reference's own dynamics gave, arrays by "state/name", for all states of the whole set;
+            of a collection its reference values, by name, for all frames of the whole set.
     """
 
     spec: DatasetSpec

@@ -131,6 +131,22 @@ class SiteFeatures(Protocol):
         """Return the features of each atom, shape (n_atoms_total, n_features), frame after frame."""
 
 
+@runtime_checkable
+class AtomEnergies(Protocol):
+    """A model that says what a lone atom of each element has for its energy."""
+
+    def atom_energies(self) -> Mapping[str, float]:
+        """Return eV by chemical symbol."""
+
+
+@runtime_checkable
+class OtherPrecision(Protocol):
+    """A model that can be had in single and in double precision."""
+
+    def in_precision(self, dtype: str) -> Model:
+        """Return the same model in "float32" or "float64"."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
     """How unsure a model is of some frames: one standard deviation over what its parameters may be, without noise.

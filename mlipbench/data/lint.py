@@ -74,6 +74,8 @@ def _check_frame(frame: Atoms, energy: float, forces: Float, place: str) -> None
 
 def remarks(data: Dataset) -> list[str]:
     """Return what a careful reader would want to know about a data set, one sentence each; nothing is refused."""
+    if not data.spec.labelled:
+        return ["No energies and forces: rows that compare with labels will be skipped."]
     found = []
     components = np.abs(data.forces).max(axis=1)
     large = np.unique(data.frame_of_atom[components > LARGE_FORCE_EV_A])

@@ -13,6 +13,7 @@ import numpy as np
 
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.model import Float
+from mlipbench.data.collections import TABLE, collection
 from mlipbench.errors import BadInput, unknown
 from mlipbench.files import toml
 from mlipbench.files.hashes import canonical_id, sha256_of
@@ -101,7 +102,8 @@ class Manifest:
         name: as results call it.
         version: moves whenever a label, a frame or a split moves.
         level_of_theory: of the labels.
-        files: where the frames are.
+        files: where the frames are; none for a collection.
+        collection: name in `data.collections.TABLE`, of what an installed package brings along, instead of files.
         title: for people.
         about: one paragraph.
         licence: SPDX name.
@@ -118,7 +120,8 @@ class Manifest:
 
     name: str
     level_of_theory: str
-    files: tuple[File, ...]
+    files: tuple[File, ...] = ()
+    collection: str = ""
     version: str = "1"
     title: str = ""
     about: str = ""
@@ -141,7 +144,7 @@ class Source:
     Attributes:
         manifest: as read, or made for a bare structure file.
         folder: the files' paths are relative to it.
-        sha256: of the manifest's content and every file.
+        sha256: of the manifest's content and every file, or the collection's content.
     """
 
     manifest: Manifest
@@ -150,28 +153,35 @@ class Source:
 
 
 def names() -> list[str]:
-    """Return the names of the data sets that come with this installation."""
-    return sorted(path.parent.name for path in shared_folder("reference_data").glob(f"*/{MANIFEST}"))
+    """Return the names of the data sets that come with this installation; a part of a family is "family/part"."""
+    root = shared_folder("reference_data")
+    found = (path for depth in ("*", "*/*") for path in root.glob(f"{depth}/{MANIFEST}"))
+    return sorted(path.parent.relative_to(root).as_posix() for path in found)
 
 
 def find(data: str) -> Path:
     """Return the manifest or structure file that a name or path stands for.
 
+    A name goes before a path that is spelt alike; "./family/part" is always a path.
+
     Raises:
-        BadInput: there is none.
+        BadInput: there is none, or it is the name of a family of data sets.
     """
-    if "/" not in data and "." not in data:
-        manifest = shared_folder("reference_data") / data / MANIFEST
-        if not manifest.is_file():
-            raise unknown("data set", data, names())
-        return manifest
+    known = names()
+    if data in known:
+        return shared_folder("reference_data") / data / MANIFEST
+    parts = [name for name in known if name.startswith(f"{data}/")]
+    if parts:
+        raise BadInput(f"{data} is not one data set but several. Give one of them: {', '.join(parts)}.")
     path = Path(data)
+    family, slash, _ = data.partition("/")
+    is_part = any(name.startswith(f"{family}/") for name in known) and not path.exists()
+    if "." not in data and (not slash or is_part):
+        raise unknown("data set", data, known)
     if path.is_dir():
         path /= MANIFEST
     if not path.is_file():
-        raise BadInput(
-            f"{data}: there is no such file. Give a data set's name ({', '.join(names())}), manifest or file."
-        )
+        raise BadInput(f"{data}: there is no such file. Give a data set's name ({', '.join(known)}), manifest or file.")
     return path.resolve()
 
 
@@ -187,14 +197,29 @@ def source(data: str) -> Source:
     path = find(data)
     if path.suffix == ".toml":
         manifest = toml.build(Manifest, toml.read(path), where=str(path))
-        if not manifest.files:
-            raise BadInput(f"{path}: 'files' is empty; name at least one, as in [[files]] path = \"frames.xyz\".")
+        _check_origin(manifest, where=str(path))
     else:
         manifest = Manifest(name=path.name, level_of_theory="unknown", files=(File(path=path.name),))
     hashes = [_checked_hash(path, file) for file in manifest.files]
     hashes += [_checked_hash(path, file) for file in manifest.observables]
-    content = {"manifest": sha256_of(path) if path.suffix == ".toml" else "", "files": hashes}
+    content: dict[str, Any] = {"manifest": sha256_of(path) if path.suffix == ".toml" else "", "files": hashes}
+    if manifest.collection:
+        content["collection"] = collection(manifest.collection).content_sha256
     return Source(manifest=manifest, folder=path.parent, sha256=canonical_id(content))
+
+
+def _check_origin(manifest: Manifest, *, where: str) -> None:
+    """Refuse a manifest that names no frames, or names them twice."""
+    if not manifest.collection:
+        if not manifest.files:
+            raise BadInput(f"{where}: 'files' is empty; name at least one, as in [[files]] path = \"frames.xyz\".")
+        return
+    if manifest.collection not in TABLE:
+        raise unknown("collection", manifest.collection, TABLE, where=where)
+    if manifest.files or manifest.observables:
+        raise BadInput(
+            f"{where}: 'collection' brings frames and observables along; remove it, or 'files' and 'observables'."
+        )
 
 
 def _checked_hash(manifest: Path, file: File | Observables) -> str:
@@ -215,15 +240,16 @@ def load(origin: Source) -> Dataset:
     Raises:
         BadInput: a frame is unreadable or its labels are missing, not finite or contradictory.
     """
-    from mlipbench.data.readers import read_frames
+    from mlipbench.data.readers import read_collection, read_frames
 
-    data = read_frames(origin)
+    data = read_collection(origin) if origin.manifest.collection else read_frames(origin)
     extra = sorted(set(data.spec.elements) - set(origin.manifest.elements or data.spec.elements))
     if extra:
         raise BadInput(
             f"{origin.folder}: the files hold {', '.join(extra)}, which 'elements' of the manifest does not list."
         )
-    return replace(data, spec=replace(data.spec, sha256=origin.sha256), observables=_observables(origin))
+    observables = {**data.observables, **_observables(origin)}
+    return replace(data, spec=replace(data.spec, sha256=origin.sha256), observables=observables)
 
 
 def _observables(origin: Source) -> dict[str, Float]:

@@ -12,7 +12,7 @@ import sqlite3
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from mlipbench.core.dataset import Dataset, DatasetSpec
 from mlipbench.core.model import Float, Int
+from mlipbench.data.collections import collection
 from mlipbench.data.keys import Labels, check_given, find_labels
 from mlipbench.data.lint import check_frames
 from mlipbench.data.manifest import File, Source
@@ -51,8 +52,8 @@ DAMAGED: Final = (
     OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError,
     RuntimeError, SyntaxError, ImportError, StopIteration, sqlite3.Error, struct.error, zlib.error,
 )  # fmt: skip
-# Of a frame's info: what a model must know, and the state it was sampled at.
-KEPT: Final = ("charge", "spin", "temperature_K", "pressure_bar", "density_g_cm3")
+# Of a frame's info: what a model must know, the state it was sampled at, and its place on a scan.
+KEPT: Final = ("charge", "spin", "temperature_K", "pressure_bar", "density_g_cm3", "scale")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,28 @@ def read_frames(origin: Source) -> Dataset:
         **_optional(
             labels, atoms, where, energy_factor=_factor(origin, "energy"), force_factor=_factor(origin, "forces")
         ),
+    )  # fmt: skip
+
+
+def read_collection(origin: Source) -> Dataset:
+    """Return the frames of a collection, without labels, and its observables.
+
+    Raises:
+        BadInput: a frame cannot be used; the sentence names it.
+    """
+    manifest, found = origin.manifest, collection(origin.manifest.collection)
+    frames = [_bare(frame) for frame in found.frames]
+    n_atoms = [len(frame) for frame in frames]
+    energy, forces = np.zeros(len(frames)), np.zeros((sum(n_atoms), 3))
+    where = [f"{origin.folder}, {uid}" for uid in found.uid]
+    per_frame = np.split(forces, np.cumsum(n_atoms)[:-1])
+    check_frames(frames, energy, per_frame, where, allow_duplicates=manifest.allow_duplicates)
+    spec = _spec(origin, frames, "no energies and forces: reference values are observables")
+    return Dataset(
+        spec=replace(spec, labelled=False), frames=tuple(frames), uid=found.uid, energy=energy, forces=forces,
+        stress=np.zeros((len(frames), 3, 3)), has_stress=np.zeros(len(frames), dtype=bool),
+        trajectory=found.trajectory, config_type=found.config_type, molecule=found.molecule,
+        observables=found.observables,
     )  # fmt: skip
 
 

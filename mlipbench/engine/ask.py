@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
 from mlipbench.core.dynamics import Batched, Forces, OwnDynamics, Replica, Schedule, Track
 from mlipbench.core.model import (
+    AtomEnergies,
     Committee,
     Float,
     Model,
     ModelSpec,
+    OtherPrecision,
     Predictions,
     Progress,
     SiteEnergies,
@@ -119,6 +121,23 @@ class _HasMembers(Asked):
         return self._checked(lambda: self.model.predict_std(frames), Spread)  # type: ignore[attr-defined]
 
 
+class _KnowsAtoms(Asked):
+    """Of a model that says what lone atoms have for their energies."""
+
+    def atom_energies(self) -> Mapping[str, float]:
+        """Return eV by chemical symbol."""
+        return self._checked(lambda: dict(self.model.atom_energies()), dict)  # type: ignore[attr-defined]
+
+
+class _HasPrecisions(Asked):
+    """Of a model that can be had in single and in double precision."""
+
+    def in_precision(self, dtype: str) -> Asked:
+        """Return the same model in another precision; its answers are not remembered."""
+        made = self._checked(lambda: self.model.in_precision(dtype), object)  # type: ignore[attr-defined]
+        return asked(made, self._attempt, remember=False)  # type: ignore[arg-type]
+
+
 class _MovesMany(Asked):
     """Of a model that evaluates many systems as they move."""
 
@@ -167,6 +186,8 @@ _CAPABILITIES: Final = (
     (SiteEnergies, _NamesSiteEnergies),
     (SiteFeatures, _NamesSiteFeatures),
     (Committee, _HasMembers),
+    (AtomEnergies, _KnowsAtoms),
+    (OtherPrecision, _HasPrecisions),
     (Batched, _MovesMany),
     (OwnDynamics, _MovesItself),
 )

@@ -166,6 +166,8 @@ def _training(entry: ModelEntry, tier: Tier, data: Mapping[str, Dataset], device
     if recipe.trainer not in TABLE:
         raise unknown("trainer", recipe.trainer, TABLE, where=where)
     labelled = data[recipe.data]
+    if not labelled.spec.labelled:
+        raise BadInput(f"{where}: data set {labelled.spec.name} has no energies and forces to train on.")
     for split in (recipe.train, recipe.valid):
         labelled.split(split)
     decides = {

@@ -133,6 +133,7 @@ def _evaluate(
 
     def measure() -> tuple[Observation, Outcome, tuple[View, ...]]:
         data = _dataset(job.data, job.data_sha256).split(job.split)
+        _refuse_unlabelled(made.about, data)
         model = _model(job) if given is None else asked(given, attempt, remember=False)
         scratch = store.root / SCRATCH / job.device.replace(":", "-") if given is None else None
         seen = made.observe(model, data, Context(seed=job.seed, device=job.device, progress=progress, scratch=scratch))
@@ -144,6 +145,19 @@ def _evaluate(
         return store.write(record, log=log() + _traceback(done))
     seen, outcome, views = done
     return store.write(_record(job, outcome, clock, about=made.about), observation=seen, views=views, log=log())
+
+
+def _refuse_unlabelled(about: About, data: Dataset) -> None:
+    """Refuse to compare with energies and forces that are not there.
+
+    Raises:
+        NotApplicable: the benchmark needs them, and the data set has none.
+    """
+    if "labels" in about.needs and not data.spec.labelled:
+        raise NotApplicable(
+            f"data set {data.spec.name} has no energies and forces of frames, which {about.name} compares with; its"
+            " reference values are for a benchmark of their own"
+        )
 
 
 def _model(job: Job) -> Model:

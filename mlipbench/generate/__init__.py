@@ -15,6 +15,11 @@ TABLE: Final[dict[str, str]] = {
     "ecemc_gaff2": "mlipbench.generate.ecemc_gaff2:generate",
     "ecemc_gfn1_md": "mlipbench.generate.ecemc_gfn1_md:generate",
     "ecemc_gaff2_md": "mlipbench.generate.ecemc_gaff2_md:generate",
+    "ecemc_frequencies": "mlipbench.generate.ecemc_frequencies:generate",
+    "malonaldehyde_gfn2": "mlipbench.generate.malonaldehyde_gfn2:generate",
+    "ecemc_scans/gfn1": "mlipbench.generate.ecemc_scans:generate_gfn1",
+    "ecemc_scans/gfn2": "mlipbench.generate.ecemc_scans:generate_gfn2",
+    "ecemc_scans/gaff2": "mlipbench.generate.ecemc_scans:generate_gaff2",
 }
 
 

@@ -207,9 +207,9 @@ def settle(atoms: Atoms, molecule: Int) -> None:
     atoms.positions[:] = np.round(atoms.positions, DECIMALS_A)
 
 
-def labelled(atoms: Atoms, molecule: Int) -> dict[str, Any]:
+def labelled(atoms: Atoms, molecule: Int, *, method: str = METHOD) -> dict[str, Any]:
     """Return a frame with its labels as plain JSON values."""
-    made = label(atoms, molecule)
+    made = label(atoms, molecule, method=method)
     return {
         "symbols": atoms.get_chemical_symbols(),
         "positions": atoms.positions.tolist(),

@@ -31,13 +31,15 @@ def record(atoms: Atoms, molecule: Int) -> dict[str, Any]:
     Raises:
         NotApplicable: openmm is not installed, or a molecule is neither EC nor EMC.
     """
+    named = atoms.copy()
+    named.set_array("molecule", molecule)  # bonds by distance would join molecules that are squeezed together
     parts = []
     for number in range(int(molecule.max()) + 1):
         part = atoms[molecule == number]
         part.set_pbc(False)
         part.set_cell(None)
         parts.append(part)
-    whole, alone = _model().predict([atoms]), _model().predict(parts)
+    whole, alone = _model().predict([named]), _model().predict(parts)
     intra = np.zeros((len(atoms), 3))
     for number, first in enumerate(alone.offsets[:-1]):
         intra[molecule == number] = alone.forces[first : first + alone.n_atoms[number]]

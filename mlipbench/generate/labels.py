@@ -1,4 +1,4 @@
-"""What are GFN1-xTB's energy, forces and stress of a structure, and of its molecules alone?"""
+"""What are GFN1-xTB's (or GFN2-xTB's) energy, forces and stress of a structure, and of its molecules alone?"""
 
 from __future__ import annotations
 
@@ -38,10 +38,11 @@ class Labels:
     forces_intra: Float
 
 
-def calculator(*, accuracy: float = ACCURACY) -> Any:
-    """Return a fresh GFN1-xTB calculator: closed shell, Fermi smearing at 300 K.
+def calculator(*, method: str = METHOD, accuracy: float = ACCURACY) -> Any:
+    """Return a fresh xTB calculator: closed shell, Fermi smearing at 300 K.
 
     Args:
+        method: "GFN1-xTB" or "GFN2-xTB".
         accuracy: tblite's own scale; smaller is tighter, 1 is its default.
 
     Raises:
@@ -51,28 +52,29 @@ def calculator(*, accuracy: float = ACCURACY) -> Any:
     if os.environ.get("OMP_NUM_THREADS") != "1":
         raise BadInput(
             f"OMP_NUM_THREADS is {os.environ.get('OMP_NUM_THREADS', 'not set')}; "
-            "GFN1-xTB labels need OMP_NUM_THREADS=1, set before Python starts: run more processes instead"
+            "xTB labels need OMP_NUM_THREADS=1, set before Python starts: run more processes instead"
         )
     try:
         from tblite.ase import TBLite
     except ImportError as error:
-        raise missing_package("tblite", extra="xtb", needed_for="GFN1-xTB labels") from error
-    return TBLite(method=METHOD, accuracy=accuracy, electronic_temperature=ELECTRONIC_TEMPERATURE_K, verbosity=0)
+        raise missing_package("tblite", extra="xtb", needed_for="xTB labels") from error
+    return TBLite(method=method, accuracy=accuracy, electronic_temperature=ELECTRONIC_TEMPERATURE_K, verbosity=0)
 
 
-def label(atoms: Atoms, molecule: Int) -> Labels:
+def label(atoms: Atoms, molecule: Int, *, method: str = METHOD) -> Labels:
     """Return the labels of one frame whose molecules are whole (not cut by the cell).
 
     Args:
         atoms: the frame; it is not changed.
         molecule: shape (n_atoms,), molecule number of each atom, from 0.
+        method: as in `calculator`.
 
     Raises:
         BadInput: OMP_NUM_THREADS is not 1.
         NotApplicable: tblite is not installed.
         CalculationFailed: the electronic structure did not converge (ASE's exception).
     """
-    energy, forces, stress = _single_point(atoms)
+    energy, forces, stress = _single_point(atoms, method)
     if not atoms.pbc.any() and molecule.max() == 0:
         return Labels(energy=energy, forces=forces, stress=None, energy_intra=energy, forces_intra=forces.copy())
     energy_intra, forces_intra = 0.0, np.zeros_like(forces)
@@ -81,13 +83,13 @@ def label(atoms: Atoms, molecule: Int) -> Labels:
         part = atoms[own]
         part.set_pbc(False)
         part.set_cell(None)
-        part_energy, forces_intra[own], _ = _single_point(part)
+        part_energy, forces_intra[own], _ = _single_point(part, method)
         energy_intra += part_energy
     return Labels(energy=energy, forces=forces, stress=stress, energy_intra=energy_intra, forces_intra=forces_intra)
 
 
-def _single_point(atoms: Atoms) -> tuple[float, Float, Float | None]:
+def _single_point(atoms: Atoms, method: str) -> tuple[float, Float, Float | None]:
     copy = atoms.copy()
-    copy.info, copy.calc = {}, calculator()
+    copy.info, copy.calc = {}, calculator(method=method)
     stress = copy.get_stress(voigt=False) if copy.pbc.any() else None
     return float(copy.get_potential_energy()), copy.get_forces(), stress

@@ -32,6 +32,8 @@ KEYS = {
     "forces_intra": "forces_intra",
 }
 
+TOLD = ("uid", "trajectory", "config_type", "composition", "temperature_K", "pressure_bar", "density_g_cm3", "scale")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
@@ -81,7 +83,7 @@ def to_atoms(frame: Mapping[str, Any]) -> Atoms:
     molecule = np.array(frame["molecule"], dtype=np.int64)
     atoms.arrays["molecule"] = molecule
     atoms.arrays["forces_intra"] = _rounded(frame["forces_intra"], FORCE_DECIMALS)
-    for key in ("uid", "trajectory", "config_type", "composition", "temperature_K", "pressure_bar", "density_g_cm3"):
+    for key in TOLD:
         if frame.get(key) is not None:
             atoms.info[key] = frame[key]
     if frame["splits"]:  # an empty value would swallow the key that follows it in the file

@@ -12,6 +12,7 @@ from mlipbench.errors import unknown
 TABLE: Final = {
     "ase": "mlipbench.models.ase:load",
     "ace": "mlipbench.models.ace:load",
+    "chgnet": "mlipbench.models.chgnet:load",
     "descriptor": "mlipbench.models.descriptor:load",
     "gap": "mlipbench.models.gap:load",
     "mace": "mlipbench.models.mace:load",

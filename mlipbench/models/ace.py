@@ -136,6 +136,11 @@ class AceModel:
         """
         return _predictions(self._evaluate(frames, (self.evaluator,))[0])
 
+    def atom_energies(self) -> dict[str, float]:
+        """Return the energy in eV of a lone atom of each element, as the potential keeps it."""
+        e0_eV: list[float] = self.potential.e0_eV.tolist()
+        return dict(zip(symbols(self.potential.basis.numbers), e0_eV, strict=True))
+
     def site_energies(self, frames: Sequence[Atoms]) -> Float:
         """Return the energy of each atom in eV, shape (n_atoms_total,), frame after frame.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -235,6 +236,20 @@ class MaceModel:
         if has_stress:
             found["stress"] = answer["stress"].detach().double().cpu().numpy()
         return found
+
+    def atom_energies(self) -> dict[str, float]:
+        """Return the energy in eV of a lone atom of each element, as the network keeps it."""
+        kept = self.network.atomic_energies_fn.atomic_energies.detach().double().cpu().numpy()
+        of_head = np.atleast_2d(kept)[min(self.head, len(np.atleast_2d(kept)) - 1)]
+        return dict(zip(self.covered, of_head.tolist(), strict=True))
+
+    def in_precision(self, dtype: str) -> MaceModel:
+        """Return the same network in "float32" or "float64"."""
+        if dtype == self.dtype:
+            return self
+        with quiet_mace():
+            network = place(copy.deepcopy(self.network), device=self.device, dtype=dtype)
+        return replace(self, network=network, dtype=dtype)
 
     @property
     def covered(self) -> tuple[str, ...]:

@@ -99,6 +99,41 @@ def find_bonds(
     return Bonds(first=first, second=second, vectors=images[image] - wrapped[first])
 
 
+def inside(bonds: Bonds, molecule: Int) -> Bonds:
+    """Return the bonds whose atoms belong to one molecule.
+
+    Args:
+        bonds: of all atoms.
+        molecule: shape (n_atoms,), molecule number of each atom.
+
+    >>> chain = Bonds(first=np.array([0, 1]), second=np.array([1, 2]), vectors=np.zeros((2, 3)))
+    >>> inside(chain, np.array([0, 0, 1])).second.tolist()
+    [1]
+    """
+    kept = molecule[bonds.first] == molecule[bonds.second]
+    return Bonds(first=bonds.first[kept], second=bonds.second[kept], vectors=bonds.vectors[kept])
+
+
+def are_whole(positions: Float, molecule: Int, *, radii: Float, radius_factor: float = RADIUS_FACTOR) -> bool:
+    """Tell whether every molecule hangs together by bonds that cross no cell boundary.
+
+    Args:
+        positions: shape (n_atoms, 3), Å.
+        molecule: shape (n_atoms,), molecule number of each atom.
+        radii: shape (n_atoms,), covalent radius of each atom in Å.
+        radius_factor: scales the sum of the radii.
+
+    >>> cut = np.array([[0.5, 0, 0], [9.5, 0, 0]])
+    >>> are_whole(cut, np.zeros(2, int), radii=np.ones(2)), are_whole(cut, np.arange(2), radii=np.ones(2))
+    (False, True)
+    """
+    nowhere = np.zeros(3, dtype=bool)
+    bonds = inside(find_bonds(positions, np.eye(3), nowhere, radii=radii, radius_factor=radius_factor), molecule)
+    n_atoms = len(positions)
+    graph = coo_array((np.ones(len(bonds.first)), (bonds.first, bonds.second)), shape=(n_atoms, n_atoms))
+    return int(connected_components(graph, directed=False)[0]) == len(np.unique(molecule))
+
+
 def find_molecules(
     positions: Float, cell: Float, pbc: Bool, *, radii: Float, radius_factor: float = RADIUS_FACTOR
 ) -> Int:

@@ -94,9 +94,11 @@ def _alerts(board: Leaderboard, levels: Mapping[str, str]) -> list[dict[str, str
     """Return what a reader must know before any number."""
     out = []
     for model in board.models:
-        for check in board.checks[model]:
-            if not check.passed:
-                out.append({"kind": "bad", "head": "Check failed", "text": f"{model}, {check.row}: {check.says}."})
+        failed = [check for check in board.checks[model] if not check.passed]
+        if failed:
+            told = "; ".join(f"{check.row}: {check.says}" for check in failed)
+            head = f"{len(failed)} of {count(len(board.checks[model]), 'check')} failed"
+            out.append({"kind": "bad", "head": f"{model}: {head}", "text": f"{told}."})
     out += [{"kind": "warn", "head": "Not comparable", "text": text} for text in verdicts.incomparable(board)]
     theory = verdicts.other_theory(board, levels).values()
     return out + [{"kind": "warn", "head": "Other level of theory", "text": text} for text in theory]

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pair_model import labelled
 
-from mlipbench.benchmarks.pieces import CLUSTER, contact_shift_A, joined, pieces
+from mlipbench.benchmarks.pieces import CLUSTER, joined, pieces
 from mlipbench.core.dataset import Dataset
 from mlipbench.errors import BadInput
+from mlipbench.physics.scans import contact_shift_A
 
 
 def crystal(atoms: Atoms) -> Dataset:

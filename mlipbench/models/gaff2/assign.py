@@ -12,7 +12,7 @@ import numpy as np
 from mlipbench.core.model import Float, Int
 from mlipbench.errors import NotApplicable
 from mlipbench.models.gaff2 import NAMES, template
-from mlipbench.physics.molecules import find_bonds, find_molecules, unwrap
+from mlipbench.physics.molecules import find_bonds, find_molecules, inside, unwrap
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -36,8 +36,11 @@ class Assigned:
 def assign(atoms: Atoms, *, where: str) -> Assigned:
     """Find the molecules of a frame by their bonds and match each with one of the force field.
 
+    A frame that is squeezed until molecules touch as if bonded can name them: an array "molecule" with the molecule
+    number of each atom. Its molecules must be whole.
+
     Args:
-        atoms: in any order, wrapped or not.
+        atoms: in any order, wrapped or not; whole where it names its molecules.
         where: the frame's name, for the error.
 
     Raises:
@@ -47,14 +50,19 @@ def assign(atoms: Atoms, *, where: str) -> Assigned:
 
     radii = covalent_radii[atoms.numbers]
     cell = atoms.cell.array
-    bonds = find_bonds(atoms.positions, cell, atoms.pbc, radii=radii)
-    molecule = find_molecules(atoms.positions, cell, atoms.pbc, radii=radii)
-    positions = unwrap(atoms.positions, cell, atoms.pbc, molecule, radii=radii)
+    named = atoms.arrays.get("molecule")
+    if named is None:
+        bonds = find_bonds(atoms.positions, cell, atoms.pbc, radii=radii)
+        molecule = find_molecules(atoms.positions, cell, atoms.pbc, radii=radii)
+        positions = unwrap(atoms.positions, cell, atoms.pbc, molecule, radii=radii)
+    else:
+        molecule, positions = np.unique(named, return_inverse=True)[1], atoms.positions
+        bonds = inside(find_bonds(positions, cell, np.zeros(3, dtype=bool), radii=radii), molecule)
     found = []
     for number in range(int(molecule.max()) + 1):
         own = np.flatnonzero(molecule == number)
-        inside = molecule[bonds.first] == number
-        first, second = np.searchsorted(own, bonds.first[inside]), np.searchsorted(own, bonds.second[inside])
+        here = molecule[bonds.first] == number
+        first, second = np.searchsorted(own, bonds.first[here]), np.searchsorted(own, bonds.second[here])
         pairs = frozenset(zip(first.tolist(), second.tolist(), strict=True))
         symbols = tuple(atoms[own].get_chemical_symbols())
         matched = _match(symbols, pairs)

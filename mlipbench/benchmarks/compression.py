@@ -1,0 +1,235 @@
+"""Does the energy only rise when matter is squeezed?
+
+frame   frames of the data, all atoms scaled: one well, and a wall without holes
+random  a few atoms of the data's elements thrown together: a wall without holes, once they touch
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import numpy as np
+
+from mlipbench.benchmarks.comparison import Names, bars, value_of
+from mlipbench.benchmarks.frames import predict
+from mlipbench.benchmarks.operations import frames_to_move
+from mlipbench.core.benchmark import About, Context, Observation
+from mlipbench.core.dataset import Dataset
+from mlipbench.core.metric import Metric, MetricValue
+from mlipbench.core.model import Float, Int, Model
+from mlipbench.core.view import Axis, Lines, View
+from mlipbench.errors import BadInput, NotApplicable
+from mlipbench.physics.cells import minimum_image
+from mlipbench.physics.curves import fall_inward, largest_fall, minima
+from mlipbench.units import MEV_PER_EV
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+KINDS: Final = ("frame", "random")
+PROMINENCE_EV: Final = 0.05  # per atom
+TOUCHING: Final = 0.75  # nearest contact in sums of covalent radii, below which random atoms can only repel
+APART_A: Final = 1e-3
+SHOWN_TO_EV: Final = 5.0
+OVER: Final = "interval over trajectories and packings"
+
+METRICS: Final = (
+    Metric(
+        name="holes",
+        title="Holes in the wall",
+        unit="meV/atom",
+        better="lower",
+        good=0.0,
+        bad=50.0,
+        headline=True,
+        says="how far the energy falls again while matter is squeezed beyond its well, or random atoms beyond touching;"
+        f" mean over frames and packings; {OVER}",
+    ),
+    Metric(
+        name="collapsed",
+        title="Collapsed",
+        unit="",
+        better="lower",
+        good=0.0,
+        bad=0.01,
+        headline=True,
+        says=f"share of frames and packings whose lowest energy is where they are squeezed most; {OVER}",
+    ),
+    Metric(
+        name="extra_minima",
+        title="Extra minima",
+        unit="",
+        better="lower",
+        good=0.0,
+        bad=0.01,
+        says=f"share of frames with more than one minimum of a prominence of 50 meV/atom; {OVER}",
+    ),
+)
+DEFINED: Final = {metric.name: metric for metric in METRICS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compression:
+    """Squeeze frames of the data, and random heaps of its atoms.
+
+    Attributes:
+        n_frames: of the data, half of them periodic where there are such frames.
+        max_atoms: larger frames are not used.
+        n_random: heaps of random atoms.
+        n_atoms: of a heap.
+        nearest: shortest contact, in sums of covalent radii.
+        widest: largest scale of a frame; heaps start where their nearest contact is 1.5 sums of covalent radii.
+        n_points: of a curve.
+    """
+
+    about: ClassVar[About] = About(
+        name="compression",
+        title="Compression",
+        question="Does the energy only rise when matter is squeezed?",
+        metrics=METRICS,
+        observe_version=1,
+        score_version=1,
+        source="a random structure search drops into holes: C. J. Pickard & R. J. Needs, J. Phys.: Condens. Matter 23,"
+        " 053201 (2011)",
+        grade="verification",
+        seconds=3.0,
+    )
+
+    n_frames: int = 4
+    max_atoms: int = 90
+    n_random: int = 6
+    n_atoms: int = 6
+    nearest: float = 0.5
+    widest: float = 1.15
+    n_points: int = 31
+
+    def observe(self, model: Model, data: Dataset, context: Context) -> Observation:
+        """Ask for all scaled frames and heaps.
+
+        Raises:
+            BadInput: a parameter is out of range.
+            NotApplicable: the model covers neither frames nor heaps.
+            ModelFailure: the model is at fault.
+        """
+        self._check()
+        chosen = frames_to_move(data, n_frames=self.n_frames, max_atoms=self.max_atoms)
+        rng = context.rng()
+        starts = [(0, int(k), data.frames[k]) for k in chosen]
+        starts += [(1, n, heap(np.unique(data.numbers), self.n_atoms, rng)) for n in range(self.n_random)]
+        kept, scales, energies, contacts = [], [], [], []
+        refusals: list[NotApplicable] = []
+        for kind, origin, atoms in starts:
+            contact = nearest_contact(atoms)
+            widest = self.widest if kind == 0 else 1.5 / contact
+            scale = np.geomspace(min(self.nearest / contact, 0.9 * widest), widest, self.n_points)
+            try:
+                said = predict(model, [scaled(atoms, s) for s in scale.tolist()], context, remark="squeezing")
+            except NotApplicable as refusal:
+                refusals.append(refusal)
+                continue
+            kept.append((kind, origin))
+            scales.append(scale)
+            contacts.append(contact * scale)
+            energies.append(said.energy / len(atoms))
+        if not kept:
+            raise refusals[0]
+        return {
+            "kind": np.array([kind for kind, _ in kept]), "origin": np.array([origin for _, origin in kept]),
+            "scale": np.array(scales), "contact": np.array(contacts), "energy": np.array(energies),
+        }  # fmt: skip
+
+    def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
+        """Return what is unsound, in all and for each kind."""
+        found = []
+        judged = [_judged(*one) for one in zip(seen["kind"], seen["contact"], seen["energy"], strict=True)]
+        units: Names = np.array([
+            f"heap {origin}" if kind else data.trajectory[origin]
+            for kind, origin in zip(seen["kind"].tolist(), seen["origin"].tolist(), strict=True)
+        ])  # fmt: skip
+        parts = [("", np.ones(len(units), dtype=bool))]
+        parts += [(f"kind={name}", seen["kind"] == k) for k, name in enumerate(KINDS)]
+        for metric in METRICS:
+            there = np.array([metric.name in one for one in judged])
+            for part, own in parts:
+                rows = np.array([[one[metric.name], 1.0] for one, use in zip(judged, there & own, strict=True) if use])
+                if len(rows):
+                    found.append(value_of(metric, rows, units[there & own], "mean", part=part))
+        return tuple(found)
+
+    def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
+        """Show all curves, cut off above, and the holes."""
+        shown: list[View] = []
+        for kind, name in enumerate(KINDS):
+            own = np.flatnonzero(seen["kind"] == kind)
+            if not len(own):
+                continue
+            x = np.linspace(float(seen["contact"][own].min()), float(seen["contact"][own].max()), self.n_points)
+            y = [np.interp(x, seen["contact"][k], seen["energy"][k] - seen["energy"][k].min()) for k in own]
+            origin = seen["origin"].tolist()
+            shown.append(Lines(
+                title=f"Squeezing: {name}", x_axis=Axis(quantity="nearest contact", unit="sum of covalent radii"),
+                y_axis=Axis(quantity=f"energy above the lowest, cut off at {SHOWN_TO_EV:g} eV", unit="eV/atom"),
+                names=tuple(f"heap {origin[k]}" if kind else data.uid[origin[k]] for k in own),
+                x=x, y=np.minimum(np.array(y), SHOWN_TO_EV),
+            ))  # fmt: skip
+        holes = [value for value in self.score(seen, data) if value.metric == "holes" and value.part]
+        return (*shown, bars("Holes in the wall", Axis(quantity="fall of the energy", unit="meV/atom"), holes))
+
+    def _check(self) -> None:
+        """Refuse parameters without meaning."""
+        for name, least in (("n_random", 0), ("n_atoms", 2), ("n_points", 11)):
+            if getattr(self, name) < least:
+                raise BadInput(f"compression: {name} is {getattr(self, name)}; it must be {least} or more")
+        if not 0.2 <= self.nearest < 1.0 or not 1.0 < self.widest <= 2.0:
+            raise BadInput(
+                f"compression: nearest is {self.nearest:g} and widest {self.widest:g}; 0.2 to 1 and 1 to 2 are needed"
+            )
+
+
+def scaled(atoms: Atoms, scale: float) -> Atoms:
+    """Return a copy with cell and positions scaled about the origin."""
+    moved = atoms.copy()
+    moved.set_cell(atoms.cell.array * scale, scale_atoms=False)
+    moved.positions = atoms.positions * scale
+    return moved
+
+
+def nearest_contact(atoms: Atoms) -> float:
+    """Return the shortest distance of two atoms, images among them, in sums of their covalent radii."""
+    from ase.data import covalent_radii
+
+    radii = covalent_radii[atoms.numbers]
+    first, second = np.triu_indices(len(atoms), 1)
+    apart = minimum_image(atoms.positions[second] - atoms.positions[first], atoms.cell.array, atoms.pbc)
+    contacts = np.linalg.norm(apart, axis=1) / (radii[first] + radii[second])
+    images = [np.linalg.norm(atoms.cell.array[axis]) / (2.0 * radii.min()) for axis in np.flatnonzero(atoms.pbc)]
+    return float(max(min([*contacts.tolist(), *images]), APART_A))
+
+
+def heap(numbers: Int, n_atoms: int, rng: np.random.Generator) -> Atoms:
+    """Return random atoms thrown together without a cell, no two of them much nearer than the others."""
+    from ase import Atoms
+    from ase.data import covalent_radii
+
+    chosen = rng.choice(numbers, size=n_atoms)
+    radii = covalent_radii[chosen]
+    size = float(2.0 * radii.mean() * n_atoms ** (1 / 3))
+    positions: list[Float] = []
+    while len(positions) < n_atoms:
+        place = rng.uniform(-size, size, size=3)
+        reach = radii[: len(positions)] + radii[len(positions)]
+        if all(np.linalg.norm(place - other) > r for other, r in zip(positions, reach, strict=True)):
+            positions.append(place)
+    return Atoms(numbers=chosen, positions=np.array(positions))
+
+
+def _judged(kind: int, contact: Float, energy: Float) -> dict[str, float]:
+    """Return the numbers of one curve by metric; holes in meV per atom."""
+    found = {"collapsed": float(np.argmin(energy) == 0)}
+    if kind == 0:
+        found["holes"] = MEV_PER_EV * largest_fall(energy, prominence=0.1 * PROMINENCE_EV)
+        found["extra_minima"] = float(len(minima(energy, prominence=PROMINENCE_EV)) > 1)
+    else:
+        found["holes"] = MEV_PER_EV * fall_inward(energy, int(np.flatnonzero(contact <= TOUCHING)[-1]))
+    return found

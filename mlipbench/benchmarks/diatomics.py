@@ -1,0 +1,230 @@
+"""Is the curve of two atoms sound, from deep inside the wall to beyond the cutoff?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import numpy as np
+
+from mlipbench.benchmarks.comparison import Names, value_of
+from mlipbench.benchmarks.frames import predict
+from mlipbench.core.benchmark import About, Context, Observation
+from mlipbench.core.dataset import Dataset
+from mlipbench.core.metric import Metric, MetricValue
+from mlipbench.core.model import Float, Model
+from mlipbench.core.view import Axis, Bars, Lines, View
+from mlipbench.errors import BadInput, NotApplicable
+from mlipbench.physics.curves import energy_jump, minima, rank_correlation, sign_changes, tortuosity, work_mismatch
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+LEAST_STEP_EV: Final = 1e-3  # smaller steps of the energy are none
+LEAST_WORK_EV: Final = 1e-2  # differences are relative to energy steps of at least this size
+LEAST_PULL_EV_PER_A: Final = 1e-2
+PROMINENCE_EV: Final = 0.1
+LEAST_WALL_EV: Final = 1.0
+SHOWN_TO_EV: Final = 5.0
+OVER: Final = "over pairs of elements; interval over pairs"
+
+
+def _share(name: str, title: str, says: str) -> Metric:
+    """Return the definition of a share of pairs that must be none."""
+    return Metric(name=name, title=title, unit="", better="lower", good=0.0, bad=0.01, says=f"share of pairs {says}")
+
+
+METRICS: Final = (
+    Metric(
+        name="work_mismatch", title="Force against energy", unit="", better="lower", good=1e-5, bad=3e-3,
+        log_scale=True, headline=True,
+        says="difference between energy steps and the work of the force (Simpson's rule over two steps), relative to"
+        f" the larger of the two (at least 10 meV), mean over steps and {OVER}",
+    ),
+    _share("collapsed", "Collapsed walls", "whose energy at the nearest distance is not 1 eV above its minimum"),
+    _share("spurious_minima", "Spurious minima", "with more than one minimum of a prominence of 0.1 eV"),
+    _share("force_flips", "Force flips", "whose force changes its sign more than once where it is above 10 meV/Å"),
+    Metric(
+        name="tortuosity", title="Tortuosity", unit="", better="lower", good=1.0, bad=1.1,
+        says=f"how much the energy goes up and down over how much it has to; mean {OVER}",
+    ),
+    Metric(
+        name="energy_jump", title="Energy jump", unit="eV", better="lower", good=0.2, bad=1.0,
+        says=f"sum of the energy steps to either side of each place where the energy turns round; mean {OVER}",
+    ),
+    Metric(
+        name="repulsion_rank", title="Repulsion, rank correlation", unit="", better="lower", good=-1.0, bad=-0.95,
+        says="Spearman's correlation of energy and distance inside the minimum, -1 for a wall that only rises; mean"
+        f" {OVER}",
+    ),
+    Metric(
+        name="attraction_rank", title="Attraction, rank correlation", unit="", better="higher", good=1.0, bad=0.8,
+        says="Spearman's correlation of energy and distance beyond the minimum, as long as the energy is 1 meV from its"
+        f" last value; mean {OVER}",
+    ),
+)  # fmt: skip
+DEFINED: Final = {metric.name: metric for metric in METRICS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diatomics:
+    """Pull two atoms apart, for each pair of elements that the model covers.
+
+    Attributes:
+        elements: chemical symbols; None for those of the data.
+        max_pairs: of all pairs so many are taken, evenly spaced.
+        nearest: shortest distance, in sums of covalent radii.
+        farthest_A: longest distance.
+        n_points: of a curve; odd.
+    """
+
+    about: ClassVar[About] = About(
+        name="diatomics",
+        title="Diatomics",
+        question="Is the curve of two atoms sound, from deep inside the wall to beyond the cutoff?",
+        metrics=METRICS,
+        observe_version=1,
+        score_version=1,
+        source="MLIP Arena, homonuclear diatomics (tortuosity, force flips, energy jump, rank correlations), here for"
+        " all pairs; work of the force by Simpson's rule",
+        grade="verification",
+        seconds=2.0,
+    )
+
+    elements: tuple[str, ...] | None = None
+    max_pairs: int = 21
+    nearest: float = 0.6
+    farthest_A: float = 6.0
+    n_points: int = 181
+
+    def observe(self, model: Model, data: Dataset, context: Context) -> Observation:
+        """Ask along each curve that the model covers.
+
+        Raises:
+            BadInput: a parameter is out of range.
+            NotApplicable: the model covers no pair.
+            ModelFailure: the model is at fault.
+        """
+        numbers = self._numbers(data)
+        kept, energy, pull, refusals = [], [], [], []
+        for pair in _spaced(list(combinations_with_replacement(numbers, 2)), self.max_pairs):
+            try:
+                said = predict(model, dimers(pair, self._distances(pair)), context, remark="two atoms")
+            except NotApplicable as refusal:
+                refusals.append(refusal)
+                continue
+            kept.append(pair)
+            energy.append(said.energy)
+            pull.append(said.forces.reshape(-1, 2, 3)[:, 1, 0])
+        if not kept:
+            raise refusals[0]
+        return {
+            "pair": np.array(kept, dtype=np.int64), "distance": np.array([self._distances(pair) for pair in kept]),
+            "energy": np.array(energy), "pull": np.array(pull), "n_left_out": np.array(len(refusals)),
+        }  # fmt: skip
+
+    def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
+        """Return what is unsound, over all pairs."""
+        names: Names = np.array(_labels(seen))
+        rows: dict[str, list[tuple[float, str]]] = {}
+        for name, x, energy, pull in zip(names, seen["distance"], seen["energy"], seen["pull"], strict=True):
+            for metric, value in _judged(x, energy, pull).items():
+                rows.setdefault(metric, []).append((value, name))
+        return tuple(
+            value_of(
+                metric, np.array([[value, 1.0] for value, _ in rows[metric.name]]),
+                np.array([name for _, name in rows[metric.name]]), "mean",
+            )
+            for metric in METRICS
+            if metric.name in rows
+        )  # fmt: skip
+
+    def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
+        """Show all curves, cut off above, and what each is judged by."""
+        grid = np.linspace(float(seen["distance"].min()), self.farthest_A, self.n_points)
+        curves = []
+        for x, energy in zip(seen["distance"], seen["energy"], strict=True):
+            curve = np.interp(grid, x, energy - energy[-1])
+            curves.append(np.clip(curve, -np.inf, SHOWN_TO_EV))
+        labels = _labels(seen)
+        judged = [_judged(*one) for one in zip(seen["distance"], seen["energy"], seen["pull"], strict=True)]
+        twisted = np.array([one["tortuosity"] for one in judged])
+        return (
+            Lines(
+                title="Two atoms", x_axis=Axis(quantity="distance", unit="Å"), names=tuple(labels), x=grid,
+                y_axis=Axis(quantity=f"energy, cut off at {SHOWN_TO_EV:g} eV", unit="eV"), y=np.array(curves),
+            ),
+            Bars(
+                title="Tortuosity of each pair", axis=Axis(quantity="tortuosity"), labels=tuple(labels),
+                values=twisted, low=twisted, high=twisted,
+            ),
+        )  # fmt: skip
+
+    def _numbers(self, data: Dataset) -> list[int]:
+        """Return the atomic numbers, and refuse parameters without meaning."""
+        from ase.data import atomic_numbers
+
+        if self.n_points < 21 or self.n_points % 2 == 0:
+            raise BadInput(f"diatomics: n_points is {self.n_points}; it must be odd and 21 or more")
+        if not 0.2 <= self.nearest <= 1.0 or not 4.0 <= self.farthest_A < np.inf or self.max_pairs < 1:
+            raise BadInput(
+                f"diatomics: nearest is {self.nearest:g}, farthest_A {self.farthest_A:g}, max_pairs {self.max_pairs}; "
+                "0.2 to 1, at least 4 Å and at least 1 are needed"
+            )
+        unheard = [symbol for symbol in self.elements or () if symbol not in atomic_numbers]
+        if unheard:
+            raise BadInput(f'diatomics: elements holds \'{unheard[0]}\'; give chemical symbols, as in ["H", "O"]')
+        if self.elements is not None:
+            return sorted(atomic_numbers[symbol] for symbol in self.elements)
+        return [int(number) for number in np.unique(data.numbers)]
+
+    def _distances(self, pair: tuple[int, int]) -> Float:
+        """Return the distances of a curve in Å."""
+        from ase.data import covalent_radii
+
+        nearest_A = self.nearest * float(covalent_radii[pair[0]] + covalent_radii[pair[1]])
+        return np.linspace(nearest_A, self.farthest_A, self.n_points)
+
+
+def dimers(pair: tuple[int, int], distances_A: Float) -> list[Atoms]:
+    """Return two atoms along x at each distance."""
+    from ase import Atoms
+
+    return [Atoms(numbers=pair, positions=[[0.0, 0.0, 0.0], [float(d), 0.0, 0.0]]) for d in distances_A]
+
+
+def _spaced(pairs: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
+    """Return at most so many, evenly spaced."""
+    n = min(most, len(pairs))
+    return [pairs[int(k)] for k in np.floor(np.arange(n) * len(pairs) / n)]
+
+
+def _judged(x: Float, energy: Float, pull: Float) -> dict[str, float]:
+    """Return the numbers of one curve by metric; a rank correlation only where there is a stretch to take it over."""
+    step = float(x[1] - x[0])
+    lowest = int(np.argmin(energy))
+    found = {
+        "work_mismatch": float(work_mismatch(energy, pull, step, least=LEAST_WORK_EV).mean()),
+        "collapsed": float(energy[0] - energy.min() < LEAST_WALL_EV),
+        "spurious_minima": float(len(minima(energy, prominence=PROMINENCE_EV)) > 1),
+        "force_flips": float(sign_changes(pull, threshold=LEAST_PULL_EV_PER_A) > 1),
+        "tortuosity": tortuosity(energy),
+        "energy_jump": energy_jump(energy, threshold=LEAST_STEP_EV),
+    }
+    apart = np.flatnonzero(np.abs(energy - energy[-1]) > LEAST_STEP_EV)
+    last = int(apart[-1]) if len(apart) else 0
+    if lowest > 2:
+        found["repulsion_rank"] = rank_correlation(energy[: lowest + 1])
+    if last - lowest > 2:
+        found["attraction_rank"] = rank_correlation(energy[lowest : last + 1])
+    return found
+
+
+def _labels(seen: Observation) -> list[str]:
+    """Return what figures call each pair."""
+    from ase.data import chemical_symbols
+
+    pairs: Sequence[Sequence[int]] = seen["pair"].tolist()
+    return ["–".join(chemical_symbols[number] for number in pair) for pair in pairs]

@@ -1,0 +1,414 @@
+"""Do molecules vibrate at the reference's frequencies?
+
+Each molecule slides from the reference's minimum to the model's own; there the model's Hessian comes from central
+differences of its forces, all 6n displaced geometries in one question. Translations and rotations are projected out,
+and each vibration is compared with the reference's vibration that it overlaps with most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import numpy as np
+
+from mlipbench.benchmarks.comparison import Names, bars, value_of
+from mlipbench.benchmarks.frames import predict
+from mlipbench.benchmarks.molecular import LONE_ELEMENTS, radii_A
+from mlipbench.core.benchmark import About, Context, Observation
+from mlipbench.core.dataset import Dataset
+from mlipbench.core.measure import squares
+from mlipbench.core.metric import Metric, MetricValue
+from mlipbench.core.model import Bool, Float, Int, Model
+from mlipbench.core.view import Axis, Bars, Parity, View
+from mlipbench.errors import BadInput, MlipbenchError, ModelFailure, NotApplicable
+from mlipbench.physics.molecules import find_bonds
+from mlipbench.physics.vibrations import (
+    Comparison,
+    asymmetry_squares,
+    central_hessian,
+    compared,
+    displaced,
+    is_straight,
+    vibrations,
+)
+from mlipbench.simulate.driver import Relaxed, relax
+from mlipbench.units import MEV_PER_EV
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+OVER: Final = "interval over trajectories (molecules), from three on"
+METRICS: Final = (
+    Metric(
+        name="wavenumber_rmse", title="Wavenumber RMSE", unit="cm⁻¹", better="lower", good=5.0, bad=100.0,
+        headline=True,
+        says="root of the mean squared error of harmonic wavenumbers over all vibrations of all molecules, each beside"
+        f" the reference's vibration that it overlaps with most; imaginary ones count as negative; {OVER}",
+    ),
+    Metric(
+        name="wavenumber_mean_error", title="Wavenumber mean error", unit="cm⁻¹", better="lower", good=2.0, bad=50.0,
+        says=f"size of the mean of the signed errors of the same pairs, whose sign a figure shows; {OVER}",
+    ),
+    Metric(
+        name="wavenumber_sorted_rmse", title="Wavenumber RMSE, sorted", unit="cm⁻¹", better="lower", good=5.0,
+        bad=100.0,
+        says="the same root mean square with each molecule's wavenumbers only sorted on both sides, whatever the atoms"
+        f" do; where it is much smaller, the model exchanges vibrations; {OVER}",
+    ),
+    Metric(
+        name="zero_point_error", title="Zero-point energy error", unit="meV", better="lower", good=5.0, bad=100.0,
+        says=f"root mean square over molecules of the error of half the sum of hcν, imaginary ones left out; {OVER}",
+    ),
+    Metric(
+        name="imaginary_modes", title="Imaginary modes", unit="%", better="lower", good=0.0, bad=5.0,
+        says=f"share of vibrations with a negative curvature where the model came to rest; {OVER}",
+    ),
+    Metric(
+        name="geometry_rmsd", title="Geometry RMSD", unit="Å", better="lower", good=0.01, bad=0.3,
+        says="root of the mean squared distance of the model's minima from the reference's, over all atoms of all"
+        f" molecules, after superposition; {OVER}",
+    ),
+    Metric(
+        name="hessian_asymmetry", title="Hessian asymmetry", unit="", better="lower", good=1e-3, bad=0.03,
+        log_scale=True,
+        says="norm of the antisymmetric part of the Hessian over its norm, root of the ratio of the sums of squares"
+        f" over molecules; finite differences alone give less than 1e-4; {OVER}",
+    ),
+    Metric(
+        name="not_converged", title="Molecules left out", unit="%", better="lower", good=0.0, bad=50.0,
+        says="share of molecules without frequencies: not covered, the model failed, did not come to rest, or bonds or"
+        f" shape changed on the way; {OVER}",
+    ),
+)  # fmt: skip
+DEFINED: Final = {metric.name: metric for metric in METRICS}
+RANGES: Final = {
+    "below 500 cm⁻¹": (-np.inf, 500.0),
+    "500 to 2000 cm⁻¹": (500.0, 2000.0),
+    "above 2000 cm⁻¹": (2000.0, np.inf),
+}
+NOT_COVERED, FAILED, MOVING, REBONDED, RESHAPED = range(1, 6)
+REASONS: Final = {
+    0: "measured",
+    NOT_COVERED: "not covered",
+    FAILED: "the model failed",
+    MOVING: "did not come to rest",
+    REBONDED: "bonds broke or formed",
+    RESHAPED: "became straight, or ceased to be",
+}
+FEWEST_UNITS: Final = 3
+MOST_NAMED: Final = 4
+HELD: Final = 1.5  # times the sum of covalent radii; what is bonded at one minimum must be this near at the other
+AT_REST_EV_A: Final = 0.05  # a larger force at the reference's geometry, and it is no minimum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frequencies:
+    """Harmonic vibrations of single molecules at the model's own minima.
+
+    Needs data whose frames are minima of the reference, without a cell, and among its observables, as "uid/hessian",
+    the reference's Hessian there (eV/Å², row and column 3i + k for coordinate k of atom i).
+
+    Attributes:
+        force_eV_A: a molecule rests when no force on an atom is larger.
+        most_steps: of the relaxation.
+        step_A: of the central differences.
+        lone_elements: never bonded when bonds are looked for.
+    """
+
+    about: ClassVar[About] = About(
+        name="frequencies",
+        title="Vibrational frequencies",
+        question="Do molecules vibrate at the reference's frequencies?",
+        metrics=METRICS,
+        observe_version=1,
+        score_version=1,
+        source="E. B. Wilson, J. C. Decius & P. C. Cross, Molecular Vibrations (1955), chapter 2",
+        seconds=5.0,
+    )
+
+    force_eV_A: float = 1e-3
+    most_steps: int = 3000
+    step_A: float = 0.005
+    lone_elements: tuple[str, ...] = LONE_ELEMENTS
+
+    def observe(self, model: Model, data: Dataset, context: Context) -> Observation:
+        """Relax every molecule and take its Hessian; one that fails is noted and left out.
+
+        Raises:
+            BadInput: a parameter is out of range, or a reference is periodic, no minimum or of the wrong shape.
+            NotApplicable: no frame has a Hessian, or the model covers no molecule.
+            ModelFailure: no molecule is left.
+        """
+        if not (self.force_eV_A > 0.0 and self.step_A > 0.0 and self.most_steps > 0):
+            raise BadInput(
+                f"frequencies: force_eV_A = {self.force_eV_A}, step_A = {self.step_A} and most_steps ="
+                f" {self.most_steps} must all be positive"
+            )
+        asked = _with_hessian(data)
+        for i in asked:
+            _refuse_no_minimum(data, i)
+        tried = list(self._tried(model, [data.frames[i] for i in asked], context))
+        if all(one.reason for one in tried):
+            raise _nothing_left(data, asked, tried)
+        return {
+            "frame": np.array(asked),
+            "reason": np.array([one.reason for one in tried]),
+            "positions": np.concatenate([one.positions for one in tried]),
+            "hessian": np.concatenate([one.hessian.ravel() for one in tried]),
+        }
+
+    def _tried(self, model: Model, frames: Sequence[Atoms], context: Context) -> Iterator[_Tried]:
+        """Give for each molecule what was found, or why there is nothing."""
+        refusals = [_refusal(model, frame, context) for frame in frames]
+        covered = [frame for frame, refusal in zip(frames, refusals, strict=True) if refusal is None]
+        context.progress(0, len(covered), "relaxation")
+        rested = iter(self._relaxed(model, covered))
+        for frame, refusal in zip(frames, refusals, strict=True):
+            found = next(rested) if refusal is None else refusal
+            if isinstance(found, MlipbenchError):
+                reason = NOT_COVERED if isinstance(found, NotApplicable) else FAILED
+                yield _Tried(reason=reason, words=str(found))
+            else:
+                yield self._not_alike(frame, found) or self._measured(model, found.atoms, context)
+
+    def _relaxed(self, model: Model, frames: Sequence[Atoms]) -> list[Relaxed | MlipbenchError]:
+        """Return where molecules slide to: all together, or one by one when that fails."""
+        try:
+            return list(relax(model, frames, n_steps=self.most_steps, force_eV_A=self.force_eV_A))
+        except (ModelFailure, NotApplicable) as error:
+            if len(frames) == 1:
+                return [error]
+            return [one for frame in frames for one in self._relaxed(model, [frame])]
+
+    def _not_alike(self, frame: Atoms, found: Relaxed) -> _Tried | None:
+        """Return why what was found is no minimum of the same molecule."""
+        if found.failure:
+            return _Tried(reason=FAILED, words=found.failure)
+        if not found.rests:
+            words = f"a force is larger than {self.force_eV_A:g} eV/Å after {self.most_steps} steps"
+            return _Tried(reason=MOVING, words=words)
+        if not self._is_bonded_alike(frame, found.atoms):
+            return _Tried(reason=REBONDED, words="its bonds are not the reference's")
+        if is_straight(found.atoms.positions) != is_straight(frame.positions):
+            return _Tried(reason=RESHAPED, words="it has another number of vibrations than the reference")
+        return None
+
+    def _measured(self, model: Model, rest: Atoms, context: Context) -> _Tried:
+        """Return geometry and Hessian of one molecule at its minimum."""
+        moved = []
+        for positions in displaced(rest.positions, self.step_A):
+            moved.append(rest.copy())
+            moved[-1].positions = positions
+        try:
+            said = predict(model, moved, context, remark="displaced atoms")
+        except (ModelFailure, NotApplicable) as error:
+            return _Tried(reason=FAILED, words=str(error))
+        hessian = central_hessian(said.forces.reshape(len(moved), len(rest), 3), self.step_A)
+        return _Tried(reason=0, positions=rest.positions.copy(), hessian=hessian)
+
+    def _is_bonded_alike(self, one: Atoms, other: Atoms) -> bool:
+        """Are atoms bonded in either still near each other in the other?"""
+        radii = radii_A(one.numbers, self.lone_elements)
+        near, held = ([_pairs(atoms, radii, factor) for atoms in (one, other)] for factor in (1.25, HELD))
+        return near[0] <= held[1] and near[1] <= held[0]
+
+    def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
+        """Compare vibrations, zero-point energies and geometries."""
+        frames, molecules, norms = _compared(seen, data)
+        of_molecule: Names = np.array([data.trajectory[i] for i in frames])
+        n_modes = [len(one.reference) for one in molecules]
+        units = np.repeat(of_molecule, n_modes)
+        uid = np.repeat(np.array([data.uid[i] for i in frames]), n_modes)
+        reference, predicted, ordered = _together(molecules)
+        everything = {"": np.ones(len(reference), dtype=bool)}
+        parts = everything | _ranges(reference)
+        each = {f"molecule={name}": uid == name for name in dict.fromkeys(uid.tolist())}
+        zero_point = np.array([MEV_PER_EV * one.zero_point_error_eV for one in molecules])
+        apart = np.array([[one.squares_A2.sum(), len(one.squares_A2)] for one in molecules])
+        asked: Names = np.array([data.trajectory[i] for i in seen["frame"].tolist()])
+        return (
+            *_of_parts("wavenumber_rmse", predicted - reference, units, parts | each),
+            *_of_parts("wavenumber_mean_error", predicted - reference, units, parts),
+            *_of_parts("wavenumber_sorted_rmse", ordered - reference, units, everything),
+            _value("zero_point_error", squares(zero_point), of_molecule, "root_mean"),
+            _value("imaginary_modes", _share(ordered < 0.0), units, "mean"),
+            _value("geometry_rmsd", apart, of_molecule, "root_mean"),
+            _value("hessian_asymmetry", norms, of_molecule, "root_mean"),
+            _value("not_converged", _share(seen["reason"] > 0), asked, "mean"),
+        )
+
+    def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
+        """Show wavenumbers beside the reference's, and the errors of molecules and ranges."""
+        frames, molecules, _ = _compared(seen, data)
+        reference, predicted, _ = _together(molecules)
+        uid = [data.uid[i] for i, one in zip(frames, molecules, strict=True) for _ in one.reference]
+        rmse = [one for one in self.score(seen, data) if one.metric == "wavenumber_rmse"]
+        ranges = _ranges(reference)
+        means = np.array([(predicted - reference)[chosen].mean() for chosen in ranges.values()])
+        return (
+            Parity(
+                title="Wavenumbers", axis=Axis(quantity="wavenumber", unit="cm⁻¹"), reference=reference,
+                predicted=predicted, group=tuple(uid),
+            ),
+            bars(
+                "Wavenumber RMSE by molecule", Axis(quantity="wavenumber RMSE", unit="cm⁻¹"),
+                [one for one in rmse if one.part.startswith("molecule=")],
+            ),
+            Bars(
+                title="Mean signed error of wavenumbers by range",
+                axis=Axis(quantity="model less reference", unit="cm⁻¹"),
+                labels=tuple(part.partition("=")[2] for part in ranges),
+                values=means, low=means, high=means,
+            ),
+            *_left_out(seen, data),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Tried:
+    """What one molecule gave.
+
+    Attributes:
+        reason: number among `REASONS`; 0 when it was measured.
+        words: more of the reason.
+        positions: shape (n_atoms, 3), Å, at the model's minimum; empty when it was not measured.
+        hessian: shape (3 n_atoms, 3 n_atoms), eV/Å^2, there; likewise.
+    """
+
+    reason: int
+    words: str = ""
+    positions: Float = field(default_factory=lambda: np.zeros((0, 3)))
+    hessian: Float = field(default_factory=lambda: np.zeros((0, 0)))
+
+
+def _with_hessian(data: Dataset) -> list[int]:
+    """Return the frames that have a Hessian, and vibrations.
+
+    Raises:
+        NotApplicable: there are none.
+    """
+    found = [i for i, uid in enumerate(data.uid) if f"{uid}/hessian" in data.observables and len(data.frames[i]) > 1]
+    if not found:
+        raise NotApplicable(
+            f"data set {data.spec.name}: no molecule here has a Hessian to compare with; this needs minima of the"
+            " reference and, in the file of [[observables]], an array 'uid/hessian' (eV/Å²) for each"
+        )
+    return found
+
+
+def _refuse_no_minimum(data: Dataset, i: int) -> None:
+    """Refuse a frame that cannot be a reference.
+
+    Raises:
+        BadInput: it is periodic, no minimum, or its Hessian has the wrong shape.
+    """
+    frame, hessian = data.frames[i], data.observables[f"{data.uid[i]}/hessian"]
+    where, n = f"data set {data.spec.name}, frame {data.uid[i]}", 3 * len(frame)
+    if frame.pbc.any():
+        raise BadInput(f"{where} is periodic; frequencies are those of single molecules, without a cell")
+    if hessian.shape != (n, n):
+        raise BadInput(f"{where}: the Hessian has shape {hessian.shape}; ({n}, {n}) is needed for {n // 3} atoms")
+    largest = float(np.linalg.norm(data.forces[data.offsets[i] : data.offsets[i + 1]], axis=1).max())
+    lowest = float(vibrations(hessian, frame.positions, frame.get_masses()).wavenumbers_per_cm[0])
+    if largest > AT_REST_EV_A or lowest < 0.0:
+        raise BadInput(
+            f"{where} is no minimum of the reference: largest force {largest:.3g} eV/Å, lowest wavenumber {lowest:.1f}"
+            " cm⁻¹; relax it with the reference, and take the Hessian there"
+        )
+
+
+def _refusal(model: Model, frame: Atoms, context: Context) -> MlipbenchError | None:
+    """Return why a model has no answer for a molecule as the reference has it."""
+    try:
+        predict(model, [frame], context, remark="reference geometry")
+    except (ModelFailure, NotApplicable) as error:
+        return error
+    return None
+
+
+def _nothing_left(data: Dataset, asked: Sequence[int], tried: Sequence[_Tried]) -> MlipbenchError:
+    """Return the error that says why no molecule is left: not applicable when the model covers none."""
+    told = "; ".join(f"{data.uid[i]} {REASONS[one.reason]} ({one.words})" for i, one in zip(asked, tried, strict=True))
+    if all(one.reason == NOT_COVERED for one in tried):
+        return NotApplicable(f"the model covers no molecule of {data.spec.name}: {told}")
+    return ModelFailure(f"no molecule of {data.spec.name} has frequencies: {told}")
+
+
+def _pairs(atoms: Atoms, radii: Float, factor: float) -> set[tuple[int, int]]:
+    bonds = find_bonds(atoms.positions, atoms.cell.array, atoms.pbc, radii=radii, radius_factor=factor)
+    return set(zip(bonds.first.tolist(), bonds.second.tolist(), strict=True))
+
+
+def _compared(seen: Observation, data: Dataset) -> tuple[list[int], list[Comparison], Float]:
+    """Return the frames that were measured, each beside its reference, and the squared norms of their Hessians.
+
+    Returns:
+        Numbers of frames; comparisons; and, of shape (n_frames, 2), antisymmetric part and all of it.
+    """
+    frames: list[int] = seen["frame"][seen["reason"] == 0].tolist()
+    found, norms, atom, entry = [], [], 0, 0
+    for i in frames:
+        frame, n = data.frames[i], len(data.frames[i])
+        positions = seen["positions"][atom : atom + n]
+        hessian = seen["hessian"][entry : entry + 9 * n**2].reshape(3 * n, 3 * n)
+        atom, entry = atom + n, entry + 9 * n**2
+        reference = data.observables[f"{data.uid[i]}/hessian"]
+        found.append(compared(hessian, positions, reference, frame.positions, masses_u=frame.get_masses()))
+        norms.append(asymmetry_squares(hessian))
+    return frames, found, np.array(norms)
+
+
+def _together(molecules: Sequence[Comparison]) -> tuple[Float, Float, Float]:
+    """Return the reference's wavenumbers, the matched and the ascending ones of all molecules, cm⁻¹."""
+    return (
+        np.concatenate([one.reference for one in molecules]),
+        np.concatenate([one.matched for one in molecules]),
+        np.concatenate([one.ordered for one in molecules]),
+    )
+
+
+def _ranges(reference: Float) -> dict[str, Bool]:
+    """Return which vibrations lie in each range of the reference's wavenumbers that holds any."""
+    inside = {f"range={name}": (reference >= low) & (reference < high) for name, (low, high) in RANGES.items()}
+    return {part: chosen for part, chosen in inside.items() if chosen.any()}
+
+
+def _of_parts(name: str, errors: Float, units: Names, parts: dict[str, Bool]) -> Iterator[MetricValue]:
+    """Give a metric of the errors of each part."""
+    for part, chosen in parts.items():
+        own = errors[chosen]
+        if name == "wavenumber_mean_error":
+            signed = np.column_stack([own if own.sum() >= 0.0 else -own, np.ones(len(own))])
+            yield _value(name, signed, units[chosen], "mean", part=part)
+        else:
+            yield _value(name, squares(own), units[chosen], "root_mean", part=part)
+
+
+def _value(name: str, rows: Float, units: Names, reducer: str, *, part: str = "") -> MetricValue:
+    """Return a value; with only two molecules Student's t spans decades, and there is no interval."""
+    found = value_of(DEFINED[name], rows, units, reducer, part=part)
+    return found if found.n >= FEWEST_UNITS else replace(found, stderr=None, low=None, high=None)
+
+
+def _share(chosen: Bool | Int) -> Float:
+    """Return rows of "mean" whose value is a share in per cent."""
+    return np.column_stack([100.0 * chosen, np.ones(len(chosen))])
+
+
+def _left_out(seen: Observation, data: Dataset) -> tuple[Bars, ...]:
+    """Return a figure of which molecules were left out, and why; nothing when none was."""
+    reason: Int = seen["reason"]
+    if not reason.any():
+        return ()
+    labels, counts = [], []
+    for code, words in REASONS.items():
+        own = [data.uid[i] for i in seen["frame"][reason == code].tolist()]
+        if own:
+            named = ", ".join(own[:MOST_NAMED]) + (", …" if len(own) > MOST_NAMED else "")
+            labels.append(words if code == 0 else f"{words}: {named}")
+            counts.append(float(len(own)))
+    values = np.array(counts)
+    axis = Axis(quantity="molecules")
+    return (Bars(title="Molecules", axis=axis, labels=tuple(labels), values=values, low=values, high=values),)

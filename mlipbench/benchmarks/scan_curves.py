@@ -1,0 +1,250 @@
+"""Which frames of a data set make a scan, and what do a model and the reference say along it?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from mlipbench.benchmarks.molecular import molecular, radii_A
+from mlipbench.benchmarks.rigid import Company, energies_alone, virials
+from mlipbench.benchmarks.systems import as_numbers, predict_each
+from mlipbench.core.benchmark import Context, Observation
+from mlipbench.core.dataset import Dataset
+from mlipbench.core.model import Float, Int, Model
+from mlipbench.errors import BadInput, NotApplicable
+from mlipbench.physics.molecules import are_whole, unwrap
+from mlipbench.physics.scans import centres
+from mlipbench.units import density_g_per_cm3
+
+FEWEST_FRAMES: Final = 5
+RIGID_A: Final = 0.01  # a molecule whose distances change by less is rigid
+N_VIRIALS: Final = 4  # places on a scan where the virial is looked at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """Frames of one data set along one coordinate, from the compressed to the expanded end.
+
+    Attributes:
+        name: the trajectory, or the composition where frames have none in common.
+        company: of each frame, molecules whole.
+        place: shape (n,): density in g/cm³ in a cell; scale of the centres' distances without one, 1 at the lowest
+            energy of the reference; distance of the centres in Å of two molecules.
+        size: shape (n,), ascending: volume in Å^3 in a cell, and `place` without one.
+        is_periodic: is there a cell?
+        is_rigid: do molecules keep their shape?
+    """
+
+    name: str
+    company: tuple[Company, ...]
+    place: Float
+    size: Float
+    is_periodic: bool
+    is_rigid: bool
+
+    @property
+    def frames(self) -> Int:
+        """Numbers of its frames in the data set."""
+        return np.array([one.frame for one in self.company], dtype=np.int64)
+
+    @property
+    def n_molecules(self) -> int:
+        """Number of molecules."""
+        return self.company[0].n_molecules
+
+
+def scans_of(data: Dataset, *, lone_elements: Sequence[str], pairs: bool = False) -> tuple[Scan, ...]:
+    """Return the scans of a data set.
+
+    Frames of one trajectory, with the same atoms in the same order, make a scan; where every frame stands for itself,
+    all frames with the same atoms do. Molecules are those that the data name. Where they name none, bonds of the most
+    expanded frame decide for the whole scan, as those of squeezed frames would join molecules.
+
+    Args:
+        data: frames of scans.
+        lone_elements: symbols of elements that are never bonded.
+        pairs: is the coordinate of two molecules the distance of their centres?
+
+    Raises:
+        NotApplicable: there is no scan of five frames or more, with two molecules or more.
+    """
+    groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    own_name = len(set(data.trajectory)) < len(data)
+    for frame, atoms in enumerate(data.frames):
+        name = data.trajectory[frame] if own_name else atoms.get_chemical_formula()
+        groups.setdefault((name, tuple(atoms.numbers.tolist())), []).append(frame)
+    found = []
+    for (name, _), frames in groups.items():
+        if len(frames) >= FEWEST_FRAMES:
+            company = _companies(data, frames, lone_elements)
+            if company[0].n_molecules > 1 and (company[0].n_molecules == 2 or not pairs):
+                found.append(_ordered(data, name, company, pairs=pairs))
+    if not found:
+        raise NotApplicable(
+            f"data set {data.spec.name} holds no scan here: {FEWEST_FRAMES} frames or more of the same"
+            f" {'two molecules' if pairs else 'molecules'}, moved together and apart, in one trajectory"
+        )
+    return tuple(found)
+
+
+def observe_scans(model: Model, scans: Sequence[Scan], context: Context, *, with_virials: bool) -> Observation:
+    """Ask a model along scans, all frames at once.
+
+    A frame that the model fails on is left out with its reason, and so is a scan with fewer than five frames left.
+
+    Raises:
+        ModelFailure: the model fails everywhere.
+        NotApplicable: the model does not cover the frames.
+    """
+    company = [one for scan in scans for one in scan.company]
+    of_scan = np.repeat(np.arange(len(scans)), [len(scan.company) for scan in scans])
+    answered = predict_each(model, [one.atoms for one in company], context, remark="scans")
+    rigid = [k for k in answered.kept.tolist() if scans[of_scan[k]].is_rigid]
+    # of a rigid molecule's energy alone there is but one
+    firsts = {int(of_scan[k]): k for k in reversed(rigid)}
+    alone = energies_alone(model, [company[k] for k in firsts.values()], context) if firsts else np.zeros(0)
+    seen = {
+        "scan": of_scan[answered.kept], "frame": np.array([company[k].frame for k in answered.kept.tolist()]),
+        "row": answered.kept, "energy": answered.said.energy,
+        "alone_scan": np.array(list(firsts), dtype=np.int64), "alone": alone,
+        "failed_frame": np.array([company[k].frame for k in answered.refused.tolist()], dtype=np.int64),
+        "failed_reason": as_numbers(answered.reasons),
+    }  # fmt: skip
+    looked_at = _spread(rigid, of_scan) if with_virials else []
+    if looked_at:
+        found = virials(model, [company[k] for k in looked_at], context)
+        seen |= {
+            "virial_scan": of_scan[looked_at], "virial_told": found.told, "virial_slope": found.slope,
+            "virial_known": found.known,
+        }  # fmt: skip
+    return seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A scan as the reference and the model see it, where the model answered; energies per molecule, eV.
+
+    Attributes:
+        scan: it.
+        rows: shape (n,), frames of the scan that are kept.
+        reference: shape (n,), less the molecules alone where they are known, else less the most expanded frame.
+        model: shape (n,), likewise.
+        is_absolute: are both less the molecules alone?
+    """
+
+    scan: Scan
+    rows: Int
+    reference: Float
+    model: Float
+    is_absolute: bool
+
+    @property
+    def place(self) -> Float:
+        """Coordinate of what is kept."""
+        return np.asarray(self.scan.place[self.rows])
+
+    @property
+    def size(self) -> Float:
+        """Ascending coordinate of what is kept."""
+        return np.asarray(self.scan.size[self.rows])
+
+
+def pairs_of(seen: Observation, data: Dataset, scans: Sequence[Scan]) -> list[Pair]:
+    """Return reference and model side by side for each scan with enough answers."""
+    alone = dict(zip(seen["alone_scan"].tolist(), seen["alone"].tolist(), strict=True))
+    first = np.concatenate([[0], np.cumsum([len(scan.company) for scan in scans])])
+    found = []
+    for number, scan in enumerate(scans):
+        own = seen["scan"] == number
+        if np.count_nonzero(own) < FEWEST_FRAMES:
+            continue
+        rows = seen["row"][own] - first[number]
+        frames, model = seen["frame"][own], seen["energy"][own]
+        absolute = scan.is_rigid and data.energy_intra is not None
+        zero_model, zero_reference = model[-1], data.energy[frames][-1]
+        if absolute and data.energy_intra is not None:
+            zero_model, zero_reference = alone[number], data.energy_intra[frames]
+        found.append(Pair(
+            scan=scan, rows=rows, is_absolute=absolute, model=(model - zero_model) / scan.n_molecules,
+            reference=(data.energy[frames] - zero_reference) / scan.n_molecules,
+        ))  # fmt: skip
+    return found
+
+
+def _companies(data: Dataset, frames: Sequence[int], lone_elements: Sequence[str]) -> tuple[Company, ...]:
+    """Return the frames of a scan with the same molecules in each."""
+    by_size = sorted(frames, key=lambda k: _extent(data, k))
+    offsets = data.offsets
+    if data.molecule is not None:
+        molecule = np.unique(data.molecule[offsets[frames[0]] : offsets[frames[0] + 1]], return_inverse=True)[1]
+    else:
+        widest = molecular(data, np.array(by_size[-1:]), lone_elements=lone_elements)
+        molecule = widest.molecule
+    out = []
+    for frame in by_size:
+        atoms = data.frames[frame].copy()
+        if data.molecule is not None and not np.array_equal(
+            np.unique(data.molecule[offsets[frame] : offsets[frame + 1]], return_inverse=True)[1], molecule
+        ):
+            raise BadInput(f"frame {data.uid[frame]}: its molecules are not those of the rest of its scan")
+        atoms.positions = _whole(data, frame, molecule)
+        atoms.set_array("molecule", molecule)
+        out.append(Company(frame=frame, atoms=atoms, molecule=molecule))
+    return tuple(out)
+
+
+def _whole(data: Dataset, frame: int, molecule: Int) -> Float:
+    """Return positions with every molecule whole; nearest images would mislead in a cell smaller than a molecule."""
+    atoms = data.frames[frame]
+    radii = radii_A(atoms.numbers, ())
+    if not atoms.pbc.any() or are_whole(atoms.positions, molecule, radii=radii):
+        return np.array(atoms.positions)
+    return unwrap(atoms.positions, atoms.cell.array, atoms.pbc, molecule, radii=radii)
+
+
+def _extent(data: Dataset, frame: int) -> float:
+    """Return what orders the frames of a scan: the volume, or how far atoms are from each other."""
+    atoms = data.frames[frame]
+    if atoms.pbc.any():
+        return float(atoms.get_volume())
+    return float(np.linalg.norm(atoms.positions - atoms.positions.mean(axis=0)))
+
+
+def _ordered(data: Dataset, name: str, company: tuple[Company, ...], *, pairs: bool) -> Scan:
+    """Find the coordinate of a scan's frames."""
+    is_periodic = bool(company[0].atoms.pbc.any())
+    middles = [centres(one.atoms.positions, one.atoms.get_masses(), one.molecule) for one in company]
+    if is_periodic:
+        size = np.array([one.atoms.get_volume() for one in company])
+        place = _densities(company, size)
+    else:
+        spread = [np.sqrt(((m - m.mean(axis=0)) ** 2).sum(axis=1).mean()) for m in middles]
+        size = 2.0 * np.array(spread) if pairs else np.array(spread)
+        if not pairs:
+            size /= size[int(np.argmin(data.energy[[one.frame for one in company]]))]
+        place = size
+    shape = [_inside(one, middle) for one, middle in zip(company, middles, strict=True)]
+    is_rigid = max(float(np.abs(one - shape[0]).max()) for one in shape) < RIGID_A
+    return Scan(name=name, company=company, place=place, size=size, is_periodic=is_periodic, is_rigid=is_rigid)
+
+
+def _densities(company: Sequence[Company], volumes_A3: Float) -> Float:
+    mass_u = float(company[0].atoms.get_masses().sum())
+    return np.array([density_g_per_cm3(mass_u, volume) for volume in volumes_A3.tolist()])
+
+
+def _inside(one: Company, middle: Float) -> Float:
+    """Return the distance of each atom from the centre of its molecule."""
+    return np.asarray(np.linalg.norm(one.atoms.positions - middle[one.molecule], axis=1))
+
+
+def _spread(rows: Sequence[int], of_scan: Int) -> list[int]:
+    """Return a few rows of each scan, evenly spaced."""
+    out: list[int] = []
+    for number in np.unique(of_scan[list(rows)]).tolist():
+        own = [k for k in rows if of_scan[k] == number]
+        out += [own[int(k)] for k in np.unique(np.linspace(1, len(own) - 2, N_VIRIALS).round())]
+    return out

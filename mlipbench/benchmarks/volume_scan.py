@@ -1,0 +1,228 @@
+"""Does a liquid bind as it should when its molecules are moved together and apart?
+
+The frames are those of the data, labelled by the reference: liquids from a gas to far beyond liquid density, or
+clusters, with rigid molecules or with all atoms scaled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass, fields
+from typing import ClassVar, Final
+
+import numpy as np
+
+from mlipbench.benchmarks.comparison import Names, value_of
+from mlipbench.benchmarks.molecular import LONE_ELEMENTS
+from mlipbench.benchmarks.rigid import virial_errors
+from mlipbench.benchmarks.scan_curves import Pair, Scan, observe_scans, pairs_of, scans_of
+from mlipbench.benchmarks.systems import as_texts, left_out_view
+from mlipbench.core.benchmark import About, Context, Observation
+from mlipbench.core.dataset import Dataset
+from mlipbench.core.measure import squares
+from mlipbench.core.metric import Metric, MetricValue
+from mlipbench.core.model import Float, Model
+from mlipbench.core.view import Axis, Lines, View
+from mlipbench.physics.curves import crossing, roughness, spline_minimum
+from mlipbench.physics.scans import Shape, shape_of
+from mlipbench.units import MEV_PER_EV
+
+WELL_EV: Final = 0.3  # per molecule above the reference's minimum: what belongs to the well
+WALL_EV: Final = 0.5  # per molecule above the minimum: where the wall is
+SHOWN_TO_MEV: Final = 500.0
+OVER: Final = "interval over scans"
+
+
+def _absolute(
+    name: str, title: str, unit: str, good: float, bad: float, says: str, *, headline: bool = False
+) -> Metric:
+    """Return the definition of a mean size of an error."""
+    return Metric(
+        name=name, title=title, unit=unit, better="lower", good=good, bad=bad, headline=headline,
+        says=f"{says}; {OVER}",
+    )  # fmt: skip
+
+
+METRICS: Final = (
+    _absolute(
+        "well_rmse", "Well RMSE", "meV/atom", 0.5, 10.0,
+        "root mean square error of E - E_min per atom, over places where the reference is within 0.3 eV per molecule of"
+        " its minimum", headline=True,
+    ),
+    _absolute(
+        "minimum_error", "Place of the minimum", "%", 0.5, 10.0,
+        "mean size of the error of the volume (without a cell: of the scale) at the minimum, scans where both have one",
+        headline=True,
+    ),
+    _absolute(
+        "depth_error", "Depth", "%", 2.0, 50.0,
+        "mean size of the error of the energy at the minimum less that of the molecules alone, rigid molecules only",
+        headline=True,
+    ),
+    _absolute(
+        "curvature_error", "Curvature", "%", 5.0, 100.0,
+        "mean size of the error of V d²E/dV² (without a cell: s² d²E/ds²) at the minimum, scans where both have one",
+        headline=True,
+    ),
+    _absolute(
+        "free_error", "Free molecules", "meV", 1.0, 50.0,
+        "mean size of the error, per molecule, of the energy at the expanded end less that of the molecules alone",
+    ),
+    _absolute(
+        "wall_error", "Place of the wall", "%", 0.5, 10.0,
+        "mean size of the error of the volume (without a cell: of the scale) where the energy is 0.5 eV per molecule"
+        " above the reference's minimum", headline=True,
+    ),
+    _absolute(
+        "rmse", "RMSE", "meV/atom", 10.0, 1000.0,
+        "root mean square error of E - E_min per atom, over the whole scan, the far wall too",
+    ),
+    _absolute(
+        "roughness", "Roughness", "meV/atom", 0.05, 2.0,
+        "root mean square of what is left of the error at each place of the well when that expected from its four"
+        " neighbours (a cubic) is taken off",
+    ),
+    Metric(
+        name="virial_identity", title="Molecular virial", unit="", better="lower", good=1e-6, bad=5e-3, log_scale=True,
+        says="difference of tr W - Σ (r - R)·f and minus the slope of the energy along the logarithm of the scale,"
+        f" relative to the larger one (at least 1 meV per molecule); root mean square over places; {OVER}",
+    ),
+    *(
+        Metric(
+            name=field.name, title=field.name.replace("_", " ").capitalize(), unit="", better="lower", good=0.0,
+            bad=0.5, says=f"share of scans with this flag where the reference has none, see docs/metrics.md; {OVER}",
+        )
+        for field in fields(Shape)
+    ),
+)  # fmt: skip
+DEFINED: Final = {metric.name: metric for metric in METRICS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeScan:
+    """Ask for all frames of the scans in the data.
+
+    Attributes:
+        lone_elements: never bonded where the data name no molecules.
+    """
+
+    about: ClassVar[About] = About(
+        name="volume_scan",
+        title="Volume scans",
+        question="Does a liquid bind as it should when its molecules are moved together and apart?",
+        metrics=METRICS,
+        observe_version=1,
+        score_version=1,
+        source="rigid-molecule volume scans after I.-B. Magdău et al., npj Comput. Mater. 9, 146 (2023)",
+        needs=frozenset({"labels", "molecules"}),
+        seconds=5.0,
+    )
+
+    lone_elements: tuple[str, ...] = LONE_ELEMENTS
+
+    def observe(self, model: Model, data: Dataset, context: Context) -> Observation:
+        """Ask along all scans; a frame that the model fails on is left out.
+
+        Raises:
+            BadInput: a scan's frames do not hold the same molecules.
+            NotApplicable: the data hold no scan, or the model does not cover it.
+            ModelFailure: the model fails everywhere.
+        """
+        return observe_scans(model, self._scans(data), context, with_virials=True)
+
+    def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
+        """Compare curves, and what they say of minimum, wall and ends."""
+        scans = self._scans(data)
+        rows: dict[str, list[tuple[str, Float]]] = {}
+        for pair in pairs_of(seen, data, scans):
+            for name, row in _compared(pair):
+                rows.setdefault(name, []).append((pair.scan.name, row))
+        for name, row in _virial_rows(seen, scans):
+            rows.setdefault("virial_identity", []).append((name, row))
+        return tuple(_value(metric, rows[metric.name]) for metric in METRICS if metric.name in rows)
+
+    def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
+        """Show each scan beside the reference's, cut off above, and what was left out."""
+        scans = self._scans(data)
+        shown: list[View] = [_view(pair) for pair in pairs_of(seen, data, scans)]
+        failed = [data.uid[frame] for frame in seen["failed_frame"].tolist()]
+        reasons = as_texts(seen["failed_reason"])
+        return (*shown, *left_out_view("Frames", failed, reasons, n_used=len(seen["frame"])))
+
+    def _scans(self, data: Dataset) -> tuple[Scan, ...]:
+        return scans_of(data, lone_elements=self.lone_elements)
+
+
+def _value(metric: Metric, rows: list[tuple[str, Float]]) -> MetricValue:
+    """Return a mean, or the root of a mean square, over scans."""
+    units: Names = np.array([name for name, row in rows for _ in row])
+    reducer = "root_mean" if metric.name in ("well_rmse", "rmse", "roughness", "virial_identity") else "mean"
+    return value_of(metric, np.concatenate([row for _, row in rows]), units, reducer)
+
+
+def _compared(pair: Pair) -> Iterator[tuple[str, Float]]:
+    """Give the rows of each metric of one scan."""
+    reference, model = pair.reference, pair.model
+    per_atom = MEV_PER_EV * pair.scan.n_molecules / len(pair.scan.company[0].atoms)
+    wrong = per_atom * ((model - model.min()) - (reference - reference.min()))
+    well = np.flatnonzero(reference - reference.min() <= WELL_EV)
+    yield "rmse", squares(wrong)
+    if len(well):
+        yield "well_rmse", squares(wrong[well])
+        yield "roughness", squares(roughness(pair.size, wrong)[well])
+    there, told = (spline_minimum(pair.size, energy) for energy in (reference, model))
+    if there and told:
+        yield "minimum_error", _percent(told[0], there[0])
+        if there[2] > 0.0:
+            yield "curvature_error", _percent(_stiffness(pair, told), _stiffness(pair, there))
+        if pair.is_absolute and there[1] < 0.0:
+            yield "depth_error", _percent(told[1], there[1])
+    level = float(reference.min()) + WALL_EV
+    walls = [crossing(pair.size, energy, level) for energy in (reference, model)]
+    if walls[0] and walls[1]:
+        yield "wall_error", _percent(walls[1], walls[0])
+    if pair.is_absolute:
+        yield "free_error", np.array([[MEV_PER_EV * abs(model[-1] - reference[-1]), 1.0]])
+        flags = zip(fields(Shape), astuple(shape_of(model)), astuple(shape_of(reference)), strict=True)
+        for field, has, should in flags:
+            yield field.name, np.array([[float(has and not should), 1.0]])
+
+
+def _percent(told: float, there: float) -> Float:
+    """Return the row of the size of a relative error in per cent."""
+    return np.array([[100.0 * abs(told / there - 1.0), 1.0]])
+
+
+def _stiffness(pair: Pair, minimum: tuple[float, float, float]) -> float:
+    """Return V d²E/dV² in a cell (eV/Å^3 per molecule), s² d²E/ds² without one (eV per molecule)."""
+    place, _, curvature = minimum
+    return curvature * (place if pair.scan.is_periodic else place**2)
+
+
+def _virial_rows(seen: Observation, scans: tuple[Scan, ...]) -> Iterator[tuple[str, Float]]:
+    """Give the squared errors of the molecular virial, scan by scan."""
+    if "virial_known" not in seen:
+        return
+    known = seen["virial_known"].astype(bool)
+    errors = virial_errors(seen["virial_told"], seen["virial_slope"])
+    for number, scan in enumerate(scans):
+        own = known & (seen["virial_scan"] == number)
+        if own.any():
+            yield scan.name, squares(errors[own])
+
+
+def _view(pair: Pair) -> View:
+    """Show one scan."""
+    order = np.argsort(pair.place)
+    low = float(pair.reference.min()) * MEV_PER_EV
+    curves = np.array([MEV_PER_EV * energy[order] for energy in (pair.model, pair.reference)])
+    periodic = pair.scan.is_periodic
+    return Lines(
+        title=f"Scan {pair.scan.name}",
+        x_axis=Axis(quantity="density", unit="g/cm³") if periodic else Axis(quantity="scale of the centres' distances"),
+        y_axis=Axis(
+            quantity="energy less that of the molecules alone" if pair.is_absolute else "energy less the expanded end",
+            unit="meV per molecule",
+        ),
+        names=("model", "reference"), x=pair.place[order], y=np.clip(curves, 3.0 * min(low, -100.0), SHOWN_TO_MEV),
+    )  # fmt: skip

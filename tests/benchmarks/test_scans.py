@@ -1,0 +1,170 @@
+"""Volume scans and binding curves: what is right gets full marks, and what is wrong shows where it is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import broken
+import numpy as np
+import pytest
+import scan_case
+from ase.calculators.calculator import Calculator
+
+from mlipbench.benchmarks.binding_curves import BindingCurves
+from mlipbench.benchmarks.cohesion import Cohesion
+from mlipbench.benchmarks.rigid import companies, contact, touching_scale
+from mlipbench.benchmarks.scan_curves import scans_of
+from mlipbench.benchmarks.systems import as_texts
+from mlipbench.benchmarks.volume_scan import VolumeScan
+from mlipbench.core.benchmark import Context
+from mlipbench.core.dataset import Dataset
+from mlipbench.core.view import Bars
+from mlipbench.errors import BadInput, ModelFailure, NotApplicable
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return scan_case.data()
+
+
+def values(
+    row: VolumeScan | BindingCurves, calculator: Calculator, data: Dataset, context: Context
+) -> dict[str, float]:
+    seen = row.observe(broken.model(calculator), data, context)
+    return {value.metric: value.value for value in row.score(seen, data) if not value.part}
+
+
+def test_the_reference_itself(data: Dataset, context: Context) -> None:
+    found = values(VolumeScan(), broken.Pairs(), data, context)
+    assert set(found) == {metric.name for metric in VolumeScan.about.metrics}
+    assert max(found.values()) < 1e-5, found
+
+
+class Deeper(broken.Pairs):
+    def pair(self, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        energy, slope = super().pair(distance)
+        return 1.1 * energy, 1.1 * slope
+
+
+class Wider(broken.Pairs):
+    """The same potential with all lengths 2 % longer."""
+
+    def pair(self, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        energy, slope = super().pair(distance / 1.02)
+        return energy, slope / 1.02
+
+
+def test_a_deeper_well_is_deeper_and_stiffer(data: Dataset, context: Context) -> None:
+    found = values(VolumeScan(), Deeper(), data, context)
+    assert found["depth_error"] == pytest.approx(10.0, abs=1e-6)
+    assert found["curvature_error"] == pytest.approx(10.0, abs=1e-6)
+    assert found["minimum_error"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_wider_potential_has_its_minimum_farther_out(context: Context) -> None:
+    """Contacts are shorter than the distance of centres, so the minimum moves by less than 2 % of the scale."""
+    cluster = scan_case.data(("cluster",))
+    found = values(VolumeScan(), Wider(), cluster, context)
+    assert 1.0 < found["minimum_error"] < 2.0
+    assert 1.0 < found["wall_error"] < 3.0
+
+
+@pytest.mark.parametrize(
+    ("make", "metric"),
+    [
+        (broken.NoAttraction, "unbound"),
+        (broken.NoAttraction, "no_minimum"),
+        (broken.CollapsingWall, "collapse"),
+        (broken.FlippedStress, "virial_identity"),
+    ],
+)
+def test_flags(make: Callable[[], Calculator], metric: str, data: Dataset, context: Context) -> None:
+    found = values(VolumeScan(), make(), data, context)
+    if metric == "collapse":  # only where molecules come near enough; the scan of the check goes farther in
+        seen = Cohesion(n_frames=1).observe(broken.model(make()), broken.argon(), context)
+        found = {value.metric: value.value for value in Cohesion().score(seen, broken.argon())}
+    assert found[metric] > 0.01
+
+
+def test_scans_are_found_without_trajectories_and_molecules(data: Dataset) -> None:
+    bare = replace(
+        data, trajectory=tuple(f"frame-{k}" for k in range(len(data))), molecule=None, energy_intra=None,
+    ).take(range(12))  # fmt: skip
+    named = scans_of(data.take(range(12)), lone_elements=())
+    assert len(named) == 1 and named[0].is_periodic and named[0].is_rigid
+    # argon is never bonded, so that without names every atom is a molecule, and its pairs do not keep their shape
+    found = scans_of(bare, lone_elements=())
+    assert len(found) == 1 and found[0].n_molecules == 8
+    assert (np.diff(found[0].size) > 0).all()
+
+
+def test_no_scan_is_said(data: Dataset) -> None:
+    with pytest.raises(NotApplicable, match="holds no scan here: 5 frames"):
+        scans_of(data.take(range(4)), lone_elements=())
+
+
+def test_other_molecules_in_a_frame_are_refused(data: Dataset) -> None:
+    assert data.molecule is not None
+    mixed = data.molecule.copy()
+    mixed[8:16] = np.repeat(np.arange(4), 2)[[0, 2, 1, 3, 4, 5, 6, 7]]
+    with pytest.raises(BadInput, match="not those of the rest of its scan"):
+        scans_of(replace(data, molecule=mixed), lone_elements=())
+
+
+class FailsWhenDense(broken.Pairs):
+    def calculate(self, *arguments: object, **keywords: object) -> None:
+        super().calculate(*arguments, **keywords)
+        if self.atoms.pbc.any() and self.atoms.get_volume() < 450.0:
+            raise RuntimeError("SCF not converged in 250 cycles")
+
+
+def test_a_frame_that_fails_costs_only_itself(data: Dataset, context: Context) -> None:
+    row = VolumeScan()
+    seen = row.observe(broken.model(FailsWhenDense()), data, context)
+    assert len(seen["failed_frame"]) == 4
+    assert "SCF not converged" in as_texts(seen["failed_reason"])[0]
+    assert {value.metric for value in row.score(seen, data)} >= {"well_rmse", "depth_error"}
+    shown = [view for view in row.views(seen, data) if isinstance(view, Bars)]
+    assert any("SCF not converged" in label for view in shown for label in view.labels)
+
+
+class AlwaysFails(broken.Pairs):
+    def calculate(self, *arguments: object, **keywords: object) -> None:
+        raise RuntimeError("no")
+
+
+def test_failing_everywhere_is_the_models_fault(data: Dataset, context: Context) -> None:
+    with pytest.raises(ModelFailure):
+        VolumeScan().observe(broken.model(AlwaysFails()), data, context)
+
+
+def test_binding_curves(context: Context) -> None:
+    pairs = scan_case.data(("binding",), n=3)
+    exact = values(BindingCurves(), broken.Pairs(), pairs, context)
+    assert max(exact.values()) < 1e-6
+    deeper = values(BindingCurves(), Deeper(), pairs, context)
+    seen = BindingCurves().observe(broken.model(broken.Pairs()), pairs, context)
+    assert len(seen["scan"]) == len(pairs)
+    depth = deeper["well_depth_error"] / 0.1
+    assert 30.0 < depth < 1000.0 * broken.DEPTH_EV * 4.0
+    assert values(BindingCurves(), broken.NoAttraction(), pairs, context)["not_bound"] == 1.0
+
+
+def test_binding_curves_need_molecules_alone(context: Context) -> None:
+    pairs = replace(scan_case.data(("binding",)), energy_intra=None, forces_intra=None)
+    with pytest.raises(NotApplicable, match="no energies of molecules alone"):
+        BindingCurves().observe(broken.model(broken.Pairs()), pairs, context)
+
+
+def test_touching() -> None:
+    (one,) = companies(scan_case.data(("cluster",), n=1).take([8]), np.array([0]), lone_elements=())
+    radii = np.full(6, 1.06)
+    scale = touching_scale(one, nearest=0.9)
+    inner, outer = (contact(one.at(s), one.molecule, radii) for s in (scale, scale / 0.97))
+    assert inner <= 0.9 < outer
+
+
+def test_cohesion_refuses_single_atoms_and_odd_numbers(data: Dataset, context: Context) -> None:
+    with pytest.raises(BadInput, match="n_points"):
+        Cohesion(n_points=3).observe(broken.model(broken.Pairs()), data, context)
