@@ -1,7 +1,7 @@
 """The sessions: plain pip and virtualenv, pinned by constraints.txt.
 
-nox -s benchmark      train, measure and write the leaderboards of electrolyte (reports/site/index.html) and dynamics
-                      (reports/site/dynamics); arguments after -- go to `mlipbench run` instead
+nox -s benchmark      train, measure and write the leaderboards of electrolyte (reports/site/index.html), dynamics
+                      (reports/site/dynamics) and verification; arguments after -- go to `mlipbench run` instead
 nox -s tests          all tests
 nox -s lint types     style, layers, spelling; static types
 nox -s speed          side-by-side timings, written to reports/speed.json and speed.html
@@ -30,6 +30,7 @@ def benchmark(session: nox.Session) -> None:
         return
     session.run("mlipbench", "run", "dynamics", "--out", "reports/site/dynamics", env=ONE_THREAD)
     session.run("mlipbench", "run", "electrolyte", env=ONE_THREAD)
+    session.run("mlipbench", "run", "verification", "--out", "reports/site/verification", env=ONE_THREAD)
 
 
 @nox.session(python=PYTHON)

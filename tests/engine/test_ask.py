@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from mlipbench.core.model import Committee, Model, ModelSpec, Predictions, SiteEnergies, SiteFeatures
+from mlipbench.core.model import (
+    AtomEnergies,
+    Committee,
+    Model,
+    ModelSpec,
+    OtherPrecision,
+    Predictions,
+    SiteEnergies,
+    SiteFeatures,
+)
 from mlipbench.engine.ask import asked, fingerprint
 from mlipbench.engine.run import attempt
 from mlipbench.errors import ModelFailure
@@ -131,3 +140,22 @@ def test_a_model_that_marks_its_frames_has_changed_them() -> None:
 
     with pytest.raises(ModelFailure, match="changed the structures"):
         asked(Marks(None), attempt, remember=True).predict([FRAMES[0].copy()])
+
+
+class Two(Features):
+    """A model with lone atoms and another precision."""
+
+    def atom_energies(self) -> Any:
+        return self.answer
+
+    def in_precision(self, dtype: str) -> Any:
+        return Features(np.zeros((2, 3))) if dtype == "float32" else None
+
+
+def test_lone_atoms_and_precisions_pass_through() -> None:
+    wrapped = asked(Two({"H": -13.6}), attempt, remember=True)
+    assert isinstance(wrapped, AtomEnergies) and isinstance(wrapped, OtherPrecision)
+    assert wrapped.atom_energies() == {"H": -13.6}
+    assert isinstance(wrapped.in_precision("float32"), Model)
+    with pytest.raises(ModelFailure, match="the model raised TypeError"):
+        asked(Two(1.0), attempt, remember=True).atom_energies()

@@ -369,3 +369,9 @@ def test_members_alone_make_a_committee(tmp_path: Path, frames: list[Atoms]) -> 
     assert isinstance(made, AceCommittee)
     assert made.posterior is None
     assert made.predict_std(frames).energy_std.all()
+
+
+def test_lone_atoms_have_the_energies_it_states(model: AceModel) -> None:
+    stated = model.atom_energies()
+    lone = model.predict([Atoms(symbol) for symbol in stated]).energy
+    assert lone == pytest.approx(list(stated.values()), abs=1e-9)

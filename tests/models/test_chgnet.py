@@ -74,10 +74,10 @@ def test_forces_are_slopes_without_a_cell(model: ChgnetModel) -> None:
     way = np.random.default_rng(2).normal(size=atoms.positions.shape)
     moved = [atoms.copy(), atoms.copy()]
     for frame, sign in zip(moved, (1.0, -1.0), strict=True):
-        frame.positions += sign * 0.01 * way
+        frame.positions += sign * 5e-4 * way  # its surface is rough: with steps of 0.01 Å slopes are a fifth off
     up, down = model.predict(moved).energy
     said = model.predict([atoms])
-    assert -(up - down) / 0.02 == pytest.approx(float((said.forces * way).sum()), abs=0.02)
+    assert -(up - down) / 1e-3 == pytest.approx(float((said.forces * way).sum()), abs=5e-3)
     assert not said.has_stress[0]
 
 
@@ -114,7 +114,7 @@ def test_silicon_and_salt(model: ChgnetModel) -> None:
     from mlipbench.physics.eos import fit
 
     for name, structure, a, modulus in (("Si", "diamond", 5.472, 71.0), ("NaCl", "rocksalt", 5.688, 24.0)):
-        edges = a * (1.0 + np.linspace(-0.02, 0.02, 7))
+        edges = a * (1.0 + np.linspace(-0.04, 0.04, 9))
         frames = [bulk(name, structure, a=edge) for edge in edges]
         curve = fit(edges**3 / 8, model.predict(frames).energy / 2).curve
         assert curve is not None
@@ -125,7 +125,7 @@ def test_silicon_and_salt(model: ChgnetModel) -> None:
 def test_what_it_refuses(model: ChgnetModel) -> None:
     with pytest.raises(NotApplicable, match="does not cover Cm"):
         model.predict([Atoms("Cm2", [[0, 0, 0], [2, 0, 0]])])
-    with pytest.raises(BadInput, match="unknown version of CHGNet '0.3'. Did you mean '0.3.0'"):
+    with pytest.raises(BadInput, match=r"unknown version of CHGNet '0\.3'\. Did you mean '0\.3\.0'"):
         load(ModelSpec(name="c", kind="chgnet", options={"version": "0.3"}), device="cpu")
     with pytest.raises(BadInput, match="unknown option 'dtype'"):
         load(ModelSpec(name="c", kind="chgnet", options={"dtype": "float64"}), device="cpu")

@@ -250,3 +250,20 @@ def test_faster_kernels_must_give_the_same_answers(checkpoint: Path, monkeypatch
     monkeypatch.setattr(mace_cueq, "converted", wrong)
     with pytest.raises(ModelFailure, match="changes the answers"):
         model.batch(frames)
+
+
+def test_it_can_be_had_in_both_precisions(double: MaceModel) -> None:
+    single = double.in_precision("float32")
+    assert (single.dtype, double.dtype) == ("float32", "float64")
+    assert double.in_precision("float64") is double
+    frames = small_frames(["H", "C", "O"])
+    one, other = single.predict(frames), double.predict(frames)
+    assert 0.0 < np.abs(one.forces - other.forces).max() < 1e-4
+
+
+def test_it_states_the_energies_of_lone_atoms(double: MaceModel) -> None:
+    """A network with residual blocks need not keep them: that is what the benchmark `limits` asks."""
+    stated = double.atom_energies()
+    assert stated == pytest.approx({"H": -13.0, "C": -1030.0, "O": -2040.0})
+    lone = double.predict([Atoms(symbol) for symbol in stated]).energy
+    assert np.abs(lone - np.array(list(stated.values()))).max() < 1.0

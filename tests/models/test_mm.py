@@ -250,3 +250,21 @@ def test_a_batch_answers_as_predict_does(model: GaffModel) -> None:
     alone = batch.evaluate(moved[1].positions, cells[1:], with_virial=False)
     np.testing.assert_allclose(alone.energy, wanted.energy[1:], atol=1e-9)
     assert alone.virial is None
+
+
+def test_squeezed_molecules_are_told_apart_by_their_names(model: GaffModel) -> None:
+    """Two molecules that touch as if bonded are strangers by their distances, and known by their names."""
+    atoms = molecule("EC") + molecule("EMC", seed=1, shift=(0.0, 0.0, 2.0))
+    with pytest.raises(NotApplicable, match="is not in this GAFF2 force field"):
+        model.predict([atoms])
+    named = atoms.copy()
+    n_first = len(template("EC").symbols)
+    named.set_array("molecule", np.array([7] * n_first + [3] * (len(atoms) - n_first)))
+    said = model.predict([named])
+    apart = named.copy()
+    apart.positions[n_first:] += [0.0, 0.0, 60.0]
+    unnamed = apart.copy()
+    del unnamed.arrays["molecule"]
+    both = model.predict([apart, unnamed])
+    assert both.energy[0] == pytest.approx(both.energy[1], abs=1e-12)
+    assert said.energy[0] > both.energy[0] + 1.0
