@@ -3,6 +3,7 @@
 CODATA 2018 values, as tabulated by NIST (https://physics.nist.gov/cuu/Constants/).
 """
 
+import math
 from typing import Final
 
 EV_PER_HARTREE: Final = 27.211386245988
@@ -16,6 +17,10 @@ EV_PER_U_SQUARE_ANGSTROM_PER_SQUARE_FS: Final = 103.64269652680505  # u · (1e5 
 BAR_PER_EV_PER_CUBIC_ANGSTROM: Final = 1602176.634
 PASCAL_PER_EV_PER_CUBIC_ANGSTROM: Final = 160217663400.0
 INVERSE_CM_PER_INVERSE_FS: Final = 33356.40951981521  # 1e15 / (100 c)
+INVERSE_CM_PER_ROOT_EV_PER_U_SQUARE_ANGSTROM: Final = INVERSE_CM_PER_INVERSE_FS / (
+    2.0 * math.pi * EV_PER_U_SQUARE_ANGSTROM_PER_SQUARE_FS**0.5
+)  # 521.471; the root of eV/Å^2/u is an angular frequency
+EV_PER_INVERSE_CM: Final = 1.2398419843320026e-4  # 100 h c / e
 MEV_PER_EV: Final = 1000.0
 
 

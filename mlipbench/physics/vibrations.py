@@ -19,19 +19,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy import constants
 from scipy.optimize import linear_sum_assignment
 
 from mlipbench.errors import BadInput
 from mlipbench.physics.cells import Float, Int
 from mlipbench.physics.forces import rotation_basis
-from mlipbench.units import EV_PER_U_SQUARE_ANGSTROM_PER_SQUARE_FS, INVERSE_CM_PER_INVERSE_FS
+from mlipbench.units import EV_PER_INVERSE_CM, INVERSE_CM_PER_ROOT_EV_PER_U_SQUARE_ANGSTROM
 
-# √(eV/Å²/u) is an angular frequency; 521.47 cm⁻¹.
-INVERSE_CM_PER_ROOT_EV_PER_U_SQUARE_ANGSTROM: Final = INVERSE_CM_PER_INVERSE_FS / (
-    2.0 * np.pi * EV_PER_U_SQUARE_ANGSTROM_PER_SQUARE_FS**0.5
-)
-EV_PER_INVERSE_CM: Final = 100.0 * constants.h * constants.c / constants.e
 # Relaxation leaves a straight molecule bent by the last force over the stiffness of its bends, about 1e-3 Å, and a turn
 # about an axis that near to all atoms would be that bend.
 STRAIGHT_A: Final = 0.02

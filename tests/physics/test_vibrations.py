@@ -14,8 +14,6 @@ from scipy.spatial.transform import Rotation
 from mlipbench.errors import BadInput
 from mlipbench.physics.cells import Float
 from mlipbench.physics.vibrations import (
-    EV_PER_INVERSE_CM,
-    INVERSE_CM_PER_ROOT_EV_PER_U_SQUARE_ANGSTROM,
     Vibrations,
     asymmetry_squares,
     central_hessian,
@@ -30,6 +28,7 @@ from mlipbench.physics.vibrations import (
     vibrations,
     zero_point_energy_eV,
 )
+from mlipbench.units import EV_PER_INVERSE_CM, INVERSE_CM_PER_ROOT_EV_PER_U_SQUARE_ANGSTROM
 
 SEEDS = st.integers(0, 2**32 - 1)
 CM = INVERSE_CM_PER_ROOT_EV_PER_U_SQUARE_ANGSTROM
