@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from mlipbench.benchmarks.comparison import Errors, Names, parity, value_of
+from mlipbench.benchmarks.comparison import Errors, Names, parity, share_of, value_of
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
 from mlipbench.benchmarks.scan_curves import Pair, Scan, observe_scans, pairs_of, scans_of
 from mlipbench.benchmarks.systems import as_texts, left_out_view
@@ -132,8 +132,10 @@ class BindingCurves:
 
 def _value(metric: Metric, part: str, rows: list[tuple[str, Float]]) -> MetricValue:
     units: Names = np.array([name for name, row in rows for _ in row])
-    reducer = "root_mean" if metric.name in ROOT_MEANS else "mean"
-    return value_of(metric, np.concatenate([row for _, row in rows]), units, reducer, part=part)
+    values = np.concatenate([row for _, row in rows])
+    if metric.name == "not_bound":
+        return share_of(metric, values[:, 0] > 0.0, units, part=part)
+    return value_of(metric, values, units, "root_mean" if metric.name in ROOT_MEANS else "mean", part=part)
 
 
 def _binding(pair: Pair) -> tuple[Float, Float]:

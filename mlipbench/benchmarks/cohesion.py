@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from mlipbench.benchmarks.comparison import Names, value_of
+from mlipbench.benchmarks.comparison import Names, share_of, value_of
 from mlipbench.benchmarks.frames import predict
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
 from mlipbench.benchmarks.operations import frames_to_move
@@ -49,8 +49,8 @@ METRICS: Final = (
         name="virial_identity", title="Molecular virial", unit="", better="lower", good=1e-6, bad=5e-3, log_scale=True,
         headline=True,
         says="difference of tr W - Σ (r - R)·f and minus the slope of the energy along the logarithm of the scale,"
-        " relative to the larger one (at least 1 meV per molecule); root mean square over scans and scales; interval"
-        " over trajectories",
+        " relative to the median size of both on the scan (at least 1 meV per molecule); root mean square over scans"
+        " and scales; interval over trajectories",
     ),
 )  # fmt: skip
 DEFINED: Final = {metric.name: metric for metric in METRICS}
@@ -120,15 +120,13 @@ class Cohesion:
         """Return the share of scans with each flag, and how well the virial keeps its identity."""
         units: Names = np.array(data.trajectory)[seen["frame"]]
         shapes = [shape_of(energy) for energy in seen["energy"]]
-        flagged = np.array([astuple(shape) for shape in shapes], dtype=np.float64)
-        found = []
-        for column, field in enumerate(fields(Shape)):
-            rows = np.column_stack([flagged[:, column], np.ones(len(units))])
-            found.append(value_of(DEFINED[field.name], rows, units, "mean"))
+        flagged = np.array([astuple(shape) for shape in shapes], dtype=bool)
+        found = [share_of(DEFINED[field.name], flagged[:, column], units) for column, field in enumerate(fields(Shape))]
         known = seen["virial_known"].astype(bool)
         if known.any():
-            errors = virial_errors(seen["virial_told"], seen["virial_slope"])[known]
-            of_scan = np.repeat(units, len(VIRIAL_SCALES))[known]
+            scan = np.repeat(np.arange(len(units)), len(VIRIAL_SCALES))
+            errors = virial_errors(seen["virial_told"], seen["virial_slope"], scan)[known]
+            of_scan = units[scan][known]
             found.append(value_of(DEFINED["virial_identity"], squares(errors), of_scan, "root_mean"))
         return tuple(found)
 

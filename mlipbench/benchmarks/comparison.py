@@ -13,6 +13,7 @@ from mlipbench.core.measure import magnitudes, measure, relative_squares, square
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Bool, Float
 from mlipbench.core.view import Axis, Bars, Parity
+from mlipbench.physics.survival import clopper_pearson
 
 Names = NDArray[np.str_]
 KINDS: Final = ("rmse", "mae", "q95", "relative_rmse")
@@ -126,6 +127,23 @@ def _rows(kind: str, wrong: Float, centred: Float) -> tuple[Float, str]:
 def value_of(metric: Metric, rows: Float, units: Names, reducer: str, *, part: str = "") -> MetricValue:
     """Return `core.measure.measure` of the rows, with the units as an array of names."""
     return measure(metric, rows, units.tolist(), reducer, part=part)
+
+
+def share_of(metric: Metric, hit: Bool, units: Names, *, part: str = "") -> MetricValue:
+    """Return the share of items that are hit, with Clopper and Pearson's interval for as many items as there are units.
+
+    A jackknife knows no interval where all items agree, and leaves 0 to 1 where they do not.
+
+    Args:
+        metric: what it is.
+        hit: shape (n_items,).
+        units: shape (n_items,), name of the independent unit of each item.
+        part: what the value covers; empty for everything.
+    """
+    rows = np.column_stack([hit.astype(np.float64), np.ones(len(hit))])
+    found = value_of(metric, rows, units, "mean", part=part)
+    low, high = clopper_pearson(round(found.value * found.n), found.n)
+    return replace(found, low=min(low, found.value), high=max(high, found.value))
 
 
 def values_by_config_type(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
-from mlipbench.benchmarks.comparison import Names, bars, value_of
+from mlipbench.benchmarks.comparison import Names, bars, share_of, value_of
 from mlipbench.benchmarks.frames import predict
 from mlipbench.benchmarks.operations import frames_to_move
 from mlipbench.core.benchmark import About, Context, Observation
@@ -66,7 +66,7 @@ METRICS: Final = (
         says=f"share of frames with more than one minimum of a prominence of 50 meV/atom; {OVER}",
     ),
 )
-DEFINED: Final = {metric.name: metric for metric in METRICS}
+SHARES: Final = ("collapsed", "extra_minima")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,9 +152,15 @@ class Compression:
         for metric in METRICS:
             there = np.array([metric.name in one for one in judged])
             for part, own in parts:
-                rows = np.array([[one[metric.name], 1.0] for one, use in zip(judged, there & own, strict=True) if use])
-                if len(rows):
-                    found.append(value_of(metric, rows, units[there & own], "mean", part=part))
+                chosen = there & own
+                values = np.array([one[metric.name] for one, use in zip(judged, chosen, strict=True) if use])
+                if not len(values):
+                    continue
+                if metric.name in SHARES:
+                    found.append(share_of(metric, values > 0.0, units[chosen], part=part))
+                else:
+                    rows = np.column_stack([values, np.ones(len(values))])
+                    found.append(value_of(metric, rows, units[chosen], "mean", part=part))
         return tuple(found)
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
-from mlipbench.benchmarks.comparison import Names, value_of
+from mlipbench.benchmarks.comparison import Names, share_of, value_of
 from mlipbench.benchmarks.frames import predict
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
@@ -65,7 +65,7 @@ METRICS: Final = (
         f" last value; mean {OVER}",
     ),
 )  # fmt: skip
-DEFINED: Final = {metric.name: metric for metric in METRICS}
+SHARES: Final = ("collapsed", "spurious_minima", "force_flips")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,16 +130,18 @@ class Diatomics:
         names: Names = np.array(_labels(seen))
         rows: dict[str, list[tuple[float, str]]] = {}
         for name, x, energy, pull in zip(names, seen["distance"], seen["energy"], seen["pull"], strict=True):
-            for metric, value in _judged(x, energy, pull).items():
-                rows.setdefault(metric, []).append((value, name))
-        return tuple(
-            value_of(
-                metric, np.array([[value, 1.0] for value, _ in rows[metric.name]]),
-                np.array([name for _, name in rows[metric.name]]), "mean",
-            )
-            for metric in METRICS
-            if metric.name in rows
-        )  # fmt: skip
+            for judged, value in _judged(x, energy, pull).items():
+                rows.setdefault(judged, []).append((value, name))
+        found = []
+        for metric in METRICS:
+            if metric.name in rows:
+                values = np.array([value for value, _ in rows[metric.name]])
+                units: Names = np.array([name for _, name in rows[metric.name]])
+                if metric.name in SHARES:
+                    found.append(share_of(metric, values > 0.0, units))
+                else:
+                    found.append(value_of(metric, np.column_stack([values, np.ones(len(values))]), units, "mean"))
+        return tuple(found)
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
         """Show all curves, cut off above, and what each is judged by."""

@@ -162,7 +162,21 @@ def virials(model: Model, company: Sequence[Company], context: Context) -> Viria
     return Virials(told=np.array(told), slope=-slope(energy, VIRIAL_STEP) / n_molecules, known=np.array(known))
 
 
-def virial_errors(told: Float, from_slope: Float) -> Float:
-    """Return the difference of both sides, relative to the larger one, and at least to 1 meV."""
-    size = np.maximum(np.maximum(np.abs(told), np.abs(from_slope)), LEAST_VIRIAL_EV)
+def virial_errors(told: Float, from_slope: Float, scan: Int) -> Float:
+    """Return the difference of both sides, relative to their median size on the scan, and at least to 1 meV.
+
+    Relative to each value alone, round-off would rule where molecules hardly feel each other.
+
+    Args:
+        told: shape (n,), eV per molecule.
+        from_slope: likewise.
+        scan: shape (n,), number of the scan of each.
+
+    >>> virial_errors(np.array([2.0, 4.0, 1.0]), np.array([2.0, 4.0, 1.2]), np.zeros(3, int)).round(9).tolist()
+    [0.0, 0.0, -0.1]
+    """
+    size = np.maximum(np.abs(told), np.abs(from_slope))
+    for number in np.unique(scan):
+        own = scan == number
+        size[own] = max(float(np.median(size[own])), LEAST_VIRIAL_EV)
     return np.asarray((told - from_slope) / size)

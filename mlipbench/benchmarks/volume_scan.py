@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from mlipbench.benchmarks.comparison import Names, value_of
+from mlipbench.benchmarks.comparison import Names, share_of, value_of
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
 from mlipbench.benchmarks.rigid import virial_errors
 from mlipbench.benchmarks.scan_curves import Pair, Scan, observe_scans, pairs_of, scans_of
@@ -85,7 +85,8 @@ METRICS: Final = (
     Metric(
         name="virial_identity", title="Molecular virial", unit="", better="lower", good=1e-6, bad=5e-3, log_scale=True,
         says="difference of tr W - Σ (r - R)·f and minus the slope of the energy along the logarithm of the scale,"
-        f" relative to the larger one (at least 1 meV per molecule); root mean square over places; {OVER}",
+        " relative to the median size of both on the scan (at least 1 meV per molecule); root mean square over places;"
+        f" {OVER}",
     ),
     *(
         Metric(
@@ -95,7 +96,8 @@ METRICS: Final = (
         for field in fields(Shape)
     ),
 )  # fmt: skip
-DEFINED: Final = {metric.name: metric for metric in METRICS}
+ROOT_MEANS: Final = ("well_rmse", "rmse", "roughness", "virial_identity")
+FLAGS: Final = tuple(field.name for field in fields(Shape))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,8 +158,10 @@ class VolumeScan:
 def _value(metric: Metric, rows: list[tuple[str, Float]]) -> MetricValue:
     """Return a mean, or the root of a mean square, over scans."""
     units: Names = np.array([name for name, row in rows for _ in row])
-    reducer = "root_mean" if metric.name in ("well_rmse", "rmse", "roughness", "virial_identity") else "mean"
-    return value_of(metric, np.concatenate([row for _, row in rows]), units, reducer)
+    values = np.concatenate([row for _, row in rows])
+    if metric.name in FLAGS:
+        return share_of(metric, values[:, 0] > 0.0, units)
+    return value_of(metric, values, units, "root_mean" if metric.name in ROOT_MEANS else "mean")
 
 
 def _compared(pair: Pair) -> Iterator[tuple[str, Float]]:
@@ -204,7 +208,7 @@ def _virial_rows(seen: Observation, scans: tuple[Scan, ...]) -> Iterator[tuple[s
     if "virial_known" not in seen:
         return
     known = seen["virial_known"].astype(bool)
-    errors = virial_errors(seen["virial_told"], seen["virial_slope"])
+    errors = virial_errors(seen["virial_told"], seen["virial_slope"], seen["virial_scan"])
     for number, scan in enumerate(scans):
         own = known & (seen["virial_scan"] == number)
         if own.any():

@@ -30,7 +30,9 @@ VERSIONS: Final = {
 }
 HEAVIEST: Final = 94  # plutonium: one embedding for each element up to it
 BATCH_ATOMS: Final = 256
+BATCH_ANGLES: Final = 40_000  # of squeezed matter, angles between bonds of up to 3 Å are what takes memory
 VACUUM_A: Final = 7.0  # more than the cutoff of 6 Å, so that no image is seen
+EDGE_A: Final = 16.0  # lengths of vacuum cells, and shifts into them, are multiples of it
 
 
 def load(spec: ModelSpec, *, device: str) -> ChgnetModel:
@@ -173,20 +175,25 @@ def _structure(frame: Atoms) -> Any:
     cell = complete_cell(frame.cell.array, frame.pbc)
     along = frame.positions @ np.linalg.inv(cell)
     for axis in np.flatnonzero(~frame.pbc):
-        cell[axis] *= np.ptp(along[:, axis]) + VACUUM_A
-    # Near the origin, as fractional coordinates are in single precision.
-    positions = frame.positions - np.where(frame.pbc.any(), 0.0, frame.positions.mean(axis=0))
+        cell[axis] *= EDGE_A * np.ceil((np.ptp(along[:, axis]) + VACUUM_A) / EDGE_A)
+    # Near the origin, as fractional coordinates are in single precision; in steps, as are the lengths, so that when an
+    # atom moves a little the round-off of all others stays.
+    shift = 0.0 if frame.pbc.any() else EDGE_A * np.rint(frame.positions.mean(axis=0) / EDGE_A)
+    positions = frame.positions - shift
     return Structure(Lattice(cell), frame.numbers, positions, coords_are_cartesian=True)
 
 
 def _batches(graphs: dict[int, Any], frames: Sequence[Atoms]) -> Iterator[list[int]]:
-    """Group frame numbers until the number of atoms reaches its bound."""
+    """Group frame numbers until the number of atoms or of angles reaches its bound."""
     chosen: list[int] = []
-    for i in graphs:
-        if chosen and sum(len(frames[k]) for k in chosen) + len(frames[i]) > BATCH_ATOMS:
+    n_atoms = n_angles = 0
+    for i, graph in graphs.items():
+        atoms, angles = len(frames[i]), len(graph.bond_graph)
+        if chosen and (n_atoms + atoms > BATCH_ATOMS or n_angles + angles > BATCH_ANGLES):
             yield chosen
-            chosen = []
+            chosen, n_atoms, n_angles = [], 0, 0
         chosen.append(i)
+        n_atoms, n_angles = n_atoms + atoms, n_angles + angles
     if chosen:
         yield chosen
 
