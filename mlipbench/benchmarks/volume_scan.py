@@ -23,7 +23,7 @@ from mlipbench.core.measure import squares
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Float, Model
 from mlipbench.core.view import Axis, Lines, View
-from mlipbench.physics.curves import crossing, roughness, spline_minimum
+from mlipbench.physics.curves import crossing, lowest, roughness, spline_minimum
 from mlipbench.physics.scans import Shape, shape_of
 from mlipbench.units import MEV_PER_EV
 
@@ -51,7 +51,8 @@ METRICS: Final = (
     ),
     _absolute(
         "minimum_error", "Place of the minimum", "%", 0.5, 10.0,
-        "mean size of the error of the volume (without a cell: of the scale) at the minimum, scans where both have one",
+        "mean size of the error of the volume (without a cell: of the scale) at the minimum; of a model without one, at"
+        " the lower end",
         headline=True,
     ),
     _absolute(
@@ -61,7 +62,8 @@ METRICS: Final = (
     ),
     _absolute(
         "curvature_error", "Curvature", "%", 5.0, 100.0,
-        "mean size of the error of V d²E/dV² (without a cell: s² d²E/ds²) at the minimum, scans where both have one",
+        "mean size of the error of V d²E/dV² (without a cell: s² d²E/ds²) at the minimum; of a model without one,"
+        " 100 %",
         headline=True,
     ),
     _absolute(
@@ -71,7 +73,7 @@ METRICS: Final = (
     _absolute(
         "wall_error", "Place of the wall", "%", 0.5, 10.0,
         "mean size of the error of the volume (without a cell: of the scale) where the energy is 0.5 eV per molecule"
-        " above the reference's minimum", headline=True,
+        " above the reference's minimum; of a model that never gets there, 100 %", headline=True,
     ),
     _absolute(
         "rmse", "RMSE", "meV/atom", 10.0, 1000.0,
@@ -174,8 +176,8 @@ def _compared(pair: Pair) -> Iterator[tuple[str, Float]]:
     if len(well):
         yield "well_rmse", squares(wrong[well])
         yield "roughness", squares(roughness(pair.size, wrong)[well])
-    there, told = (spline_minimum(pair.size, energy) for energy in (reference, model))
-    if there and told:
+    there, told = spline_minimum(pair.size, reference), lowest(pair.size, model)
+    if there:
         yield "minimum_error", _percent(told[0], there[0])
         if there[2] > 0.0:
             yield "curvature_error", _percent(_stiffness(pair, told), _stiffness(pair, there))
@@ -183,8 +185,8 @@ def _compared(pair: Pair) -> Iterator[tuple[str, Float]]:
             yield "depth_error", _percent(told[1], there[1])
     level = float(reference.min()) + WALL_EV
     walls = [crossing(pair.size, energy, level) for energy in (reference, model)]
-    if walls[0] and walls[1]:
-        yield "wall_error", _percent(walls[1], walls[0])
+    if walls[0]:
+        yield "wall_error", _percent(walls[1] or 0.0, walls[0])
     if pair.is_absolute:
         yield "free_error", np.array([[MEV_PER_EV * abs(model[-1] - reference[-1]), 1.0]])
         flags = zip(fields(Shape), astuple(shape_of(model)), astuple(shape_of(reference)), strict=True)

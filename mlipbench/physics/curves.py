@@ -174,6 +174,16 @@ def spline_minimum(x: Float, y: Float) -> tuple[float, float, float] | None:
     return best, float(curve(best)), float(curve(best, 2))
 
 
+def lowest(x: Float, y: Float) -> tuple[float, float, float]:
+    """Return what `spline_minimum` does, and where there is no minimum inside, the lowest end without curvature.
+
+    >>> lowest(np.arange(3.0), np.array([1.0, 2.0, 3.0]))
+    (0.0, 1.0, 0.0)
+    """
+    place = int(np.argmin(y))
+    return spline_minimum(x, y) or (float(x[place]), float(y[place]), 0.0)
+
+
 def crossing(x: Float, y: Float, level: float) -> float | None:
     """Return where a curve that comes down from its first point reaches a level, between two points linearly.
 

@@ -100,8 +100,8 @@ def _alerts(board: Leaderboard, levels: Mapping[str, str]) -> list[dict[str, str
             head = f"{len(failed)} of {count(len(board.checks[model]), 'check')} failed"
             out.append({"kind": "bad", "head": f"{model}: {head}", "text": f"{told}."})
     out += [{"kind": "warn", "head": "Not comparable", "text": text} for text in verdicts.incomparable(board)]
-    theory = verdicts.other_theory(board, levels).values()
-    return out + [{"kind": "warn", "head": "Other level of theory", "text": text} for text in theory]
+    theory = " ".join(verdicts.other_theory(board, levels).values())
+    return out + ([{"kind": "warn", "head": "Other level of theory", "text": theory}] if theory else [])
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

@@ -168,3 +168,9 @@ def test_touching() -> None:
 def test_cohesion_refuses_single_atoms_and_odd_numbers(data: Dataset, context: Context) -> None:
     with pytest.raises(BadInput, match="n_points"):
         Cohesion(n_points=3).observe(broken.model(broken.Pairs()), data, context)
+
+
+def test_a_model_without_a_minimum_is_not_left_out(data: Dataset, context: Context) -> None:
+    found = values(VolumeScan(), broken.NoAttraction(), data, context)
+    assert found["curvature_error"] == pytest.approx(100.0)
+    assert found["minimum_error"] > 20.0 and found["depth_error"] > 90.0
