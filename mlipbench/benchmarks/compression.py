@@ -14,12 +14,13 @@ import numpy as np
 from mlipbench.benchmarks.comparison import Names, bars, share_of, value_of
 from mlipbench.benchmarks.frames import predict
 from mlipbench.benchmarks.operations import frames_to_move
+from mlipbench.benchmarks.systems import as_numbers, as_texts, left_out_view
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Float, Int, Model
 from mlipbench.core.view import Axis, Lines, View
-from mlipbench.errors import BadInput, NotApplicable
+from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 from mlipbench.physics.cells import minimum_image
 from mlipbench.physics.curves import fall_inward, largest_fall, minima
 from mlipbench.units import MEV_PER_EV
@@ -65,6 +66,15 @@ METRICS: Final = (
         bad=0.01,
         says=f"share of frames with more than one minimum of a prominence of 50 meV/atom; {OVER}",
     ),
+    Metric(
+        name="not_computed",
+        title="Not computed",
+        unit="",
+        better="lower",
+        good=0.0,
+        bad=0.01,
+        says=f"share of frames and packings that the model failed on, of those it covers; {OVER}",
+    ),
 )
 SHARES: Final = ("collapsed", "extra_minima")
 
@@ -105,12 +115,12 @@ class Compression:
     n_points: int = 31
 
     def observe(self, model: Model, data: Dataset, context: Context) -> Observation:
-        """Ask for all scaled frames and heaps.
+        """Ask for all scaled frames and heaps; a curve that the model fails on is left out.
 
         Raises:
             BadInput: a parameter is out of range.
             NotApplicable: the model covers neither frames nor heaps.
-            ModelFailure: the model is at fault.
+            ModelFailure: the model fails on all it covers.
         """
         self._check()
         chosen = frames_to_move(data, n_frames=self.n_frames, max_atoms=self.max_atoms)
@@ -119,6 +129,7 @@ class Compression:
         starts += [(1, n, heap(np.unique(data.numbers), self.n_atoms, rng)) for n in range(self.n_random)]
         kept, scales, energies, contacts = [], [], [], []
         refusals: list[NotApplicable] = []
+        failures: list[tuple[int, int, ModelFailure]] = []
         for kind, origin, atoms in starts:
             contact = nearest_contact(atoms)
             widest = self.widest if kind == 0 else 1.5 / contact
@@ -128,28 +139,31 @@ class Compression:
             except NotApplicable as refusal:
                 refusals.append(refusal)
                 continue
+            except ModelFailure as failure:
+                failures.append((kind, origin, failure))
+                continue
             kept.append((kind, origin))
             scales.append(scale)
             contacts.append(contact * scale)
             energies.append(said.energy / len(atoms))
         if not kept:
-            raise refusals[0]
+            raise failures[0][2] if failures else refusals[0]
         return {
             "kind": np.array([kind for kind, _ in kept]), "origin": np.array([origin for _, origin in kept]),
             "scale": np.array(scales), "contact": np.array(contacts), "energy": np.array(energies),
+            "failed_kind": np.array([kind for kind, _, _ in failures], dtype=np.int64),
+            "failed_origin": np.array([origin for _, origin, _ in failures], dtype=np.int64),
+            "failed_reason": as_numbers([str(failure) for _, _, failure in failures]),
         }  # fmt: skip
 
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Return what is unsound, in all and for each kind."""
         found = []
         judged = [_judged(*one) for one in zip(seen["kind"], seen["contact"], seen["energy"], strict=True)]
-        units: Names = np.array([
-            f"heap {origin}" if kind else data.trajectory[origin]
-            for kind, origin in zip(seen["kind"].tolist(), seen["origin"].tolist(), strict=True)
-        ])  # fmt: skip
+        units = _units(seen["kind"], seen["origin"], data)
         parts = [("", np.ones(len(units), dtype=bool))]
         parts += [(f"kind={name}", seen["kind"] == k) for k, name in enumerate(KINDS)]
-        for metric in METRICS:
+        for metric in METRICS[:-1]:
             there = np.array([metric.name in one for one in judged])
             for part, own in parts:
                 chosen = there & own
@@ -161,7 +175,9 @@ class Compression:
                 else:
                     rows = np.column_stack([values, np.ones(len(values))])
                     found.append(value_of(metric, rows, units[chosen], "mean", part=part))
-        return tuple(found)
+        failed = _units(seen["failed_kind"], seen["failed_origin"], data)
+        hit = np.repeat([False, True], [len(units), len(failed)])
+        return (*found, share_of(METRICS[-1], hit, np.concatenate([units, failed])))
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
         """Show all curves, cut off above, and the holes."""
@@ -180,7 +196,9 @@ class Compression:
                 x=x, y=np.minimum(np.array(y), SHOWN_TO_EV),
             ))  # fmt: skip
         holes = [value for value in self.score(seen, data) if value.metric == "holes" and value.part]
-        return (*shown, bars("Holes in the wall", Axis(quantity="fall of the energy", unit="meV/atom"), holes))
+        shown.append(bars("Holes in the wall", Axis(quantity="fall of the energy", unit="meV/atom"), holes))
+        failed = _units(seen["failed_kind"], seen["failed_origin"], data).tolist()
+        return (*shown, *left_out_view("Curves", failed, as_texts(seen["failed_reason"]), n_used=len(seen["kind"])))
 
     def _check(self) -> None:
         """Refuse parameters without meaning."""
@@ -228,6 +246,12 @@ def heap(numbers: Int, n_atoms: int, rng: np.random.Generator) -> Atoms:
         if all(np.linalg.norm(place - other) > r for other, r in zip(positions, reach, strict=True)):
             positions.append(place)
     return Atoms(numbers=chosen, positions=np.array(positions))
+
+
+def _units(kinds: Int, origins: Int, data: Dataset) -> Names:
+    """Return the independent unit of each curve: its trajectory, or the heap itself."""
+    pairs = zip(kinds.tolist(), origins.tolist(), strict=True)
+    return np.array([f"heap {origin}" if kind else data.trajectory[origin] for kind, origin in pairs], dtype=np.str_)
 
 
 def _judged(kind: int, contact: Float, energy: Float) -> dict[str, float]:

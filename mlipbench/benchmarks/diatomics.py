@@ -11,12 +11,13 @@ import numpy as np
 
 from mlipbench.benchmarks.comparison import Names, share_of, value_of
 from mlipbench.benchmarks.frames import predict
+from mlipbench.benchmarks.systems import as_numbers, as_texts, left_out_view
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import Metric, MetricValue
-from mlipbench.core.model import Float, Model
+from mlipbench.core.model import Float, Int, Model
 from mlipbench.core.view import Axis, Bars, Lines, View
-from mlipbench.errors import BadInput, NotApplicable
+from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 from mlipbench.physics.curves import energy_jump, minima, rank_correlation, sign_changes, tortuosity, work_mismatch
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ METRICS: Final = (
         says="Spearman's correlation of energy and distance beyond the minimum, as long as the energy is 1 meV from its"
         f" last value; mean {OVER}",
     ),
+    _share("not_computed", "Not computed", "that the model failed on, of those it covers"),
 )  # fmt: skip
 SHARES: Final = ("collapsed", "spurious_minima", "force_flips")
 
@@ -100,34 +102,41 @@ class Diatomics:
     n_points: int = 181
 
     def observe(self, model: Model, data: Dataset, context: Context) -> Observation:
-        """Ask along each curve that the model covers.
+        """Ask along each curve that the model covers; a curve that it fails on is left out.
 
         Raises:
             BadInput: a parameter is out of range.
             NotApplicable: the model covers no pair.
-            ModelFailure: the model is at fault.
+            ModelFailure: the model fails on all it covers.
         """
         numbers = self._numbers(data)
-        kept, energy, pull, refusals = [], [], [], []
+        kept, energy, pull = [], [], []
+        refusals: list[NotApplicable] = []
+        failures: list[tuple[tuple[int, int], ModelFailure]] = []
         for pair in _spaced(list(combinations_with_replacement(numbers, 2)), self.max_pairs):
             try:
                 said = predict(model, dimers(pair, self._distances(pair)), context, remark="two atoms")
             except NotApplicable as refusal:
                 refusals.append(refusal)
                 continue
+            except ModelFailure as failure:
+                failures.append((pair, failure))
+                continue
             kept.append(pair)
             energy.append(said.energy)
             pull.append(said.forces.reshape(-1, 2, 3)[:, 1, 0])
         if not kept:
-            raise refusals[0]
+            raise failures[0][1] if failures else refusals[0]
         return {
             "pair": np.array(kept, dtype=np.int64), "distance": np.array([self._distances(pair) for pair in kept]),
             "energy": np.array(energy), "pull": np.array(pull), "n_left_out": np.array(len(refusals)),
+            "failed_pair": np.array([pair for pair, _ in failures], dtype=np.int64).reshape(-1, 2),
+            "failed_reason": as_numbers([str(failure) for _, failure in failures]),
         }  # fmt: skip
 
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Return what is unsound, over all pairs."""
-        names: Names = np.array(_labels(seen))
+        names: Names = np.array(_labels(seen["pair"]))
         rows: dict[str, list[tuple[float, str]]] = {}
         for name, x, energy, pull in zip(names, seen["distance"], seen["energy"], seen["pull"], strict=True):
             for judged, value in _judged(x, energy, pull).items():
@@ -141,7 +150,9 @@ class Diatomics:
                     found.append(share_of(metric, values > 0.0, units))
                 else:
                     found.append(value_of(metric, np.column_stack([values, np.ones(len(values))]), units, "mean"))
-        return tuple(found)
+        hit = np.repeat([False, True], [len(names), len(seen["failed_pair"])])
+        everyone: Names = np.array([*names.tolist(), *_labels(seen["failed_pair"])])
+        return (*found, share_of(METRICS[-1], hit, everyone))
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
         """Show all curves, cut off above, and what each is judged by."""
@@ -150,7 +161,7 @@ class Diatomics:
         for x, energy in zip(seen["distance"], seen["energy"], strict=True):
             curve = np.interp(grid, x, energy - energy[-1])
             curves.append(np.clip(curve, -np.inf, SHOWN_TO_EV))
-        labels = _labels(seen)
+        labels = _labels(seen["pair"])
         judged = [_judged(*one) for one in zip(seen["distance"], seen["energy"], seen["pull"], strict=True)]
         twisted = np.array([one["tortuosity"] for one in judged])
         return (
@@ -161,6 +172,9 @@ class Diatomics:
             Bars(
                 title="Tortuosity of each pair", axis=Axis(quantity="tortuosity"), labels=tuple(labels),
                 values=twisted, low=twisted, high=twisted,
+            ),
+            *left_out_view(
+                "Pairs", _labels(seen["failed_pair"]), as_texts(seen["failed_reason"]), n_used=len(labels)
             ),
         )  # fmt: skip
 
@@ -224,9 +238,9 @@ def _judged(x: Float, energy: Float, pull: Float) -> dict[str, float]:
     return found
 
 
-def _labels(seen: Observation) -> list[str]:
-    """Return what figures call each pair."""
+def _labels(numbers: Int) -> list[str]:
+    """Return what figures call each pair, shape (n_pairs, 2)."""
     from ase.data import chemical_symbols
 
-    pairs: Sequence[Sequence[int]] = seen["pair"].tolist()
+    pairs: Sequence[Sequence[int]] = numbers.tolist()
     return ["–".join(chemical_symbols[number] for number in pair) for pair in pairs]
