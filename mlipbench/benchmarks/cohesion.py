@@ -136,9 +136,9 @@ class Cohesion:
         curves = [np.interp(grid, x, MEV_PER_EV * y) for x, y in zip(seen["scale"], seen["energy"], strict=True)]
         return (
             Lines(
-                title="Rigid molecules together and apart",
+                title="Rigid molecules together and apart: energy less that of the molecules alone",
                 x_axis=Axis(quantity="scale of the centres' distances, 1 as in the data"),
-                y_axis=Axis(quantity=f"energy less that alone, cut off at {SHOWN_TO_MEV:g}", unit="meV per molecule"),
+                y_axis=Axis(quantity="energy", unit="meV/molecule"),
                 names=tuple(data.uid[frame] for frame in seen["frame"].tolist()), x=grid,
                 y=np.clip(np.array(curves), -4.0 * SHOWN_TO_MEV, SHOWN_TO_MEV),
             ),

@@ -190,8 +190,9 @@ class Compression:
             y = [np.interp(x, seen["contact"][k], seen["energy"][k] - seen["energy"][k].min()) for k in own]
             origin = seen["origin"].tolist()
             shown.append(Lines(
-                title=f"Squeezing: {name}", x_axis=Axis(quantity="nearest contact", unit="sum of covalent radii"),
-                y_axis=Axis(quantity=f"energy above the lowest, cut off at {SHOWN_TO_EV:g} eV", unit="eV/atom"),
+                title=f"Squeezing: {name}, energy above the lowest up to {SHOWN_TO_EV:g} eV/atom",
+                x_axis=Axis(quantity="nearest contact", unit="sum of covalent radii"),
+                y_axis=Axis(quantity="energy", unit="eV/atom"),
                 names=tuple(f"heap {origin[k]}" if kind else data.uid[origin[k]] for k in own),
                 x=x, y=np.minimum(np.array(y), SHOWN_TO_EV),
             ))  # fmt: skip

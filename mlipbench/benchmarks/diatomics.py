@@ -160,14 +160,15 @@ class Diatomics:
         curves = []
         for x, energy in zip(seen["distance"], seen["energy"], strict=True):
             curve = np.interp(grid, x, energy - energy[-1])
-            curves.append(np.clip(curve, -np.inf, SHOWN_TO_EV))
+            curves.append(np.clip(curve, -3.0 * SHOWN_TO_EV, SHOWN_TO_EV))
         labels = _labels(seen["pair"])
         judged = [_judged(*one) for one in zip(seen["distance"], seen["energy"], seen["pull"], strict=True)]
         twisted = np.array([one["tortuosity"] for one in judged])
         return (
             Lines(
-                title="Two atoms", x_axis=Axis(quantity="distance", unit="Å"), names=tuple(labels), x=grid,
-                y_axis=Axis(quantity=f"energy, cut off at {SHOWN_TO_EV:g} eV", unit="eV"), y=np.array(curves),
+                title=f"Two atoms, energies between {-3.0 * SHOWN_TO_EV:g} and {SHOWN_TO_EV:g} eV",
+                x_axis=Axis(quantity="distance", unit="Å"), y_axis=Axis(quantity="energy", unit="eV"),
+                names=tuple(labels), x=grid, y=np.array(curves),
             ),
             Bars(
                 title="Tortuosity of each pair", axis=Axis(quantity="tortuosity"), labels=tuple(labels),

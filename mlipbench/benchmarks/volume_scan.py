@@ -224,11 +224,9 @@ def _view(pair: Pair) -> View:
     curves = np.array([MEV_PER_EV * energy[order] for energy in (pair.model, pair.reference)])
     periodic = pair.scan.is_periodic
     return Lines(
-        title=f"Scan {pair.scan.name}",
+        title=f"Scan {pair.scan.name}: energy less that "
+        + ("of the molecules alone" if pair.is_absolute else "at the expanded end"),
         x_axis=Axis(quantity="density", unit="g/cm³") if periodic else Axis(quantity="scale of the centres' distances"),
-        y_axis=Axis(
-            quantity="energy less that of the molecules alone" if pair.is_absolute else "energy less the expanded end",
-            unit="meV per molecule",
-        ),
-        names=("model", "reference"), x=pair.place[order], y=np.clip(curves, 3.0 * min(low, -100.0), SHOWN_TO_MEV),
+        y_axis=Axis(quantity="energy", unit="meV/molecule"), names=("model", "reference"), x=pair.place[order],
+        y=np.clip(curves, 1.5 * min(low, -100.0), SHOWN_TO_MEV),
     )  # fmt: skip
