@@ -160,6 +160,43 @@ def argon(symbol: str = "Ar", lattice_A: float = 5.6, *, n: int = 3) -> Dataset:
     )  # fmt: skip
 
 
+class Rounded(Pairs):
+    """Site energies far from zero in single precision, added up in double, as potentials of all electrons have them."""
+
+    def calculate(self, *arguments: Any, **keywords: Any) -> None:
+        super().calculate(*arguments, **keywords)
+        sites = (self.results["energies"] - 100.0).astype(np.float32).astype(np.float64)
+        self.results["energies"], self.results["energy"] = sites, float(sites.sum())
+        self.results["forces"] = self.results["forces"].astype(np.float32).astype(np.float64)
+
+
+class RoundedWrongForces(Rounded):
+    def calculate(self, *arguments: Any, **keywords: Any) -> None:
+        super().calculate(*arguments, **keywords)
+        self.results["forces"] = self.results["forces"] * 1.01
+
+
+class Scattered(Pairs):
+    """An energy that depends on the last digits of positions, the same each time."""
+
+    scatter_eV = 1e-5
+
+    def calculate(self, *arguments: Any, **keywords: Any) -> None:
+        super().calculate(*arguments, **keywords)
+        # of distances, and of no order, so that no symmetry is broken
+        first, second = np.triu_indices(len(self.atoms), 1)
+        apart = self.atoms.get_all_distances(mic=bool(self.atoms.pbc.any()))[first, second]
+        self.results["energy"] += self.scatter_eV * float(np.sin(1e4 * apart.sum()))
+
+
+class ScatteredWrongForces(Scattered):
+    scatter_eV = 3e-3
+
+    def calculate(self, *arguments: Any, **keywords: Any) -> None:
+        super().calculate(*arguments, **keywords)
+        self.results["forces"] = self.results["forces"] * 1.1
+
+
 class Bonded(Pairs):
     """Springs between atoms by number, whatever their distance."""
 

@@ -50,7 +50,7 @@ METRICS: Final = (
     Metric(
         name="wall_place_error", title="Wall place", unit="Å", better="lower", good=0.02, bad=0.5, headline=True,
         says="mean size of the error of the distance of the centres where the energy is 0.1 eV above that of the"
-        f" molecules alone; of a model that never gets there, the nearest one; {OVER}",
+        f" molecules alone; of a model that never crosses it, the nearest or farthest one; {OVER}",
     ),
     Metric(
         name="far_rmse", title="Far RMSE", unit="meV", better="lower", good=1.0, bad=50.0,
@@ -158,7 +158,8 @@ def _compared(pair: Pair) -> Iterator[tuple[str, Float]]:
         yield "well_place_error", _size(lowest(pair.place, model)[0] - there[0])
     walls = [crossing(pair.place, energy, WALL_EV) for energy in (reference, model)]
     if walls[0]:
-        yield "wall_place_error", _size((walls[1] or float(pair.place[0])) - walls[0])
+        never = pair.place[-1] if (model > WALL_EV).all() else pair.place[0]
+        yield "wall_place_error", _size((walls[1] or float(never)) - walls[0])
     far = pair.place - pair.place[0] > FAR_A
     if far.any():
         yield "far_rmse", squares(MEV_PER_EV * (model - reference)[far])

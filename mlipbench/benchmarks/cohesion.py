@@ -7,6 +7,7 @@ must be what forces and stress say (the molecular virial), which a stress of the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import ClassVar, Final
 
@@ -40,7 +41,7 @@ FLAGS: Final = {
 METRICS: Final = (
     *(
         Metric(
-            name=name, title=title, unit="", better="lower", good=0.0, bad=0.01, headline=True,
+            name=name, title=title, unit="", better="lower", good=0.0, bad=1e-3, headline=True,
             says=f"share of scans {says}; interval over trajectories",
         )
         for name, (title, says) in FLAGS.items()
@@ -102,7 +103,7 @@ class Cohesion:
                 f"cohesion: nearest is {self.nearest:g}, farthest {self.farthest:g} and n_points {self.n_points}; 0.5"
                 " to 1.5, 1.5 to 10 and at least 11 are needed"
             )
-        chosen = self._chosen(data)
+        chosen = self._chosen(data, model.spec.elements)
         alone = energies_alone(model, chosen, context)
         scales = np.array([self._scales(one) for one in chosen])
         frames = [one.at(scale) for one, own in zip(chosen, scales, strict=True) for scale in own.tolist()]
@@ -144,9 +145,9 @@ class Cohesion:
             ),
         )  # fmt: skip
 
-    def _chosen(self, data: Dataset) -> tuple[Company, ...]:
+    def _chosen(self, data: Dataset, elements: Sequence[str] | None) -> tuple[Company, ...]:
         """Return the frames to scan: with a cell first, then those of most molecules."""
-        offered = frames_to_move(data, n_frames=CANDIDATES * self.n_frames, max_atoms=self.max_atoms)
+        offered = frames_to_move(data, n_frames=CANDIDATES * self.n_frames, max_atoms=self.max_atoms, elements=elements)
         found = companies(data, offered, lone_elements=self.lone_elements)
         order = sorted(found, key=lambda one: (-int(one.atoms.pbc.any()), -one.n_molecules, one.frame))
         return tuple(order[: self.n_frames])
@@ -161,4 +162,4 @@ class Cohesion:
 
 def _moved(one: Company, scale: float) -> Company:
     """Return the molecules at another scale."""
-    return Company(frame=one.frame, atoms=one.at(scale), molecule=one.molecule)
+    return Company(frame=one.frame, atoms=one.at(scale), molecule=one.molecule, charges=one.charges)

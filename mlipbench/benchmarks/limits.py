@@ -23,7 +23,7 @@ from mlipbench.core.measure import squares
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import AtomEnergies, Model
 from mlipbench.core.view import Axis, Bars, View
-from mlipbench.errors import BadInput, NotApplicable
+from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 from mlipbench.units import MEV_PER_EV
 
 if TYPE_CHECKING:
@@ -94,8 +94,12 @@ class Limits:
             raise refusals[0]
         seen = {"number": np.array(numbers), "energy": np.array(energy), "force": np.array(force)}
         if isinstance(model, AtomEnergies):
-            told = model.atom_energies()
-            seen["told"] = np.array([told[symbol] for symbol in _symbols(seen)])
+            told = {symbol: float(value) for symbol, value in model.atom_energies().items()}
+            known = [k for k, symbol in enumerate(_symbols(seen)) if symbol in told]
+            seen["told_item"] = np.array(known, dtype=np.int64)
+            seen["told"] = np.array([told[_symbols(seen)[k]] for k in known])
+            if not np.isfinite(seen["told"]).all():
+                raise ModelFailure("the model states energies of lone atoms that are not finite")
         return seen
 
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
@@ -103,12 +107,12 @@ class Limits:
         units: Names = np.array(_symbols(seen))
         energy = MEV_PER_EV * seen["energy"]
         left = {"atom_force": MEV_PER_EV * seen["force"], "atom_box": energy[:, 1:] - energy[:, :1]}
-        if "told" in seen:
-            left["atom_energy"] = energy[:, :1] - MEV_PER_EV * seen["told"][:, None]
-        return tuple(
-            value_of(DEFINED[name], squares(values), units, "root_mean")
-            for name, values in left.items()
-        )  # fmt: skip
+        found = [value_of(DEFINED[name], squares(values), units, "root_mean") for name, values in left.items()]
+        if "told" in seen and len(seen["told"]):
+            own = seen["told_item"]
+            wrong = energy[own, :1] - MEV_PER_EV * seen["told"][:, None]
+            found.append(value_of(DEFINED["atom_energy"], squares(wrong), units[own], "root_mean"))
+        return tuple(found)
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
         """Show the energies of lone atoms."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from mlipbench.benchmarks.frames import spread_out
 from mlipbench.core.dataset import Dataset
-from mlipbench.core.model import Float, Int
+from mlipbench.core.model import Float, Int, Model
 from mlipbench.errors import BadInput, NotApplicable
 
 if TYPE_CHECKING:
@@ -93,17 +93,36 @@ OPERATIONS: Final[dict[str, Callable[[Atoms, np.random.Generator], Moved]]] = {
 PERIODIC_ONLY: Final = ("wrap", "supercell")
 
 
-def frames_to_move(data: Dataset, *, n_frames: int, max_atoms: int) -> Int:
+def covered_by(model: Model, data: Dataset) -> tuple[Int, Dataset]:
+    """Return the frames that a model says it covers, all where it does not say, and their numbers.
+
+    Raises:
+        NotApplicable: it covers none.
+    """
+    if model.spec.elements is None:
+        return np.arange(len(data)), data
+    known = set(model.spec.elements)
+    numbers = [k for k, atoms in enumerate(data.frames) if set(atoms.symbols) <= known]
+    if not numbers:
+        raise NotApplicable(
+            f"the model covers {', '.join(model.spec.elements)}, and no frame of data set {data.spec.name} holds these"
+            " alone"
+        )
+    return np.array(numbers, dtype=np.int64), data.take(numbers)
+
+
+def frames_to_move(data: Dataset, *, n_frames: int, max_atoms: int, elements: Sequence[str] | None = None) -> Int:
     """Return frame numbers, ascending, half of them periodic where there are such frames.
 
     Args:
         data: to choose from.
         n_frames: how many, at most.
         max_atoms: larger frames are not used, and neither are lone atoms.
+        elements: chemical symbols that a model covers; frames with others are not used; None allows all.
 
     Raises:
         BadInput: no frames are asked for.
-        NotApplicable: no frame has between two and `max_atoms` atoms.
+        NotApplicable: no frame has between two and `max_atoms` atoms, or none such is covered.
     """
     if n_frames < 1:
         raise BadInput(f"n_frames is {n_frames}; it must be 1 or more")
@@ -112,6 +131,12 @@ def frames_to_move(data: Dataset, *, n_frames: int, max_atoms: int) -> Int:
         raise NotApplicable(
             f"data set {data.spec.name} has no frame of 2 to {max_atoms} atoms here; set max_atoms higher"
         )
+    if elements is not None:
+        known = set(elements)
+        lacking = sorted({symbol for i in fit for symbol in data.frames[i].symbols} - known)
+        fit = [i for i in fit if set(data.frames[i].symbols) <= known]
+        if not fit:
+            raise NotApplicable(f"the model does not cover {', '.join(lacking)}, and no frame here is without")
     periodic = [i for i in fit if data.frames[i].pbc.any()]
     free = [i for i in fit if not data.frames[i].pbc.any()]
     n_periodic = min(len(periodic), max((n_frames + 1) // 2, n_frames - len(free)))

@@ -88,7 +88,7 @@ def _piece(data: Dataset, found: Molecular, place: int, rng: np.random.Generator
 def _charge(data: Dataset, frame: int, number: int, n_molecules: int) -> int:
     """Return the charge of a frame's molecule; neutral where the data set says nothing."""
     if data.molecule_charges is None:
-        return 0
+        return int(data.frames[frame].info.get("charge", 0)) if n_molecules == 1 else 0
     given = data.molecule_charges[frame]
     if len(given) != n_molecules:
         raise BadInput(

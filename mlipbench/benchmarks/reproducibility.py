@@ -88,8 +88,12 @@ class Reproducibility:
             NotApplicable: no frame is small enough, or the model does not cover them.
             ModelFailure: the model is at fault.
         """
-        chosen = frames_to_move(data, n_frames=self.n_frames, max_atoms=self.max_atoms)
+        chosen = frames_to_move(data, n_frames=self.n_frames, max_atoms=self.max_atoms, elements=model.spec.elements)
         frames = [data.frames[i] for i in chosen]
+        if len(chosen) == 1:  # alone, together and reversed would be one question, and memory would answer
+            chosen = np.repeat(chosen, 2)
+            frames.append(frames[0].copy())
+            frames[1].positions += 1.0
         together = predict(model, frames, context, remark="all at once")
         seen: dict[str, Float | Int] = {"frame": chosen}
         alone = [predict(model, [atoms], context, remark="one by one") for atoms in frames]

@@ -13,7 +13,7 @@ from mlipbench.benchmarks.molecular import molecular
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.model import Bool, Float, Int, Model
-from mlipbench.errors import NotApplicable
+from mlipbench.errors import BadInput, NotApplicable
 from mlipbench.physics.cells import minimum_image
 from mlipbench.physics.conservation import STEPS, slope
 from mlipbench.physics.scans import molecular_virial_eV, scaled_rigidly
@@ -21,7 +21,7 @@ from mlipbench.physics.scans import molecular_virial_eV, scaled_rigidly
 if TYPE_CHECKING:
     from ase import Atoms
 
-VIRIAL_STEP: Final = 0.002  # of the logarithm of the scale, the wider of two
+VIRIAL_STEP: Final = 0.02  # of the logarithm of the scale, the wider of two; large against round-off
 LEAST_VIRIAL_EV: Final = 1e-3  # per molecule; errors are relative to virials of at least this size
 DEEPEST: Final = 0.2  # scale below which a contact is not looked for
 
@@ -34,11 +34,13 @@ class Company:
         frame: number of the frame in the data set.
         atoms: with an array "molecule" that names the molecules, as bonds by distance would join squeezed ones.
         molecule: shape (n_atoms,), molecule number of each atom, from 0.
+        charges: of each molecule; empty where the data say nothing.
     """
 
     frame: int
     atoms: Atoms
     molecule: Int
+    charges: tuple[int, ...] = ()
 
     @property
     def n_molecules(self) -> int:
@@ -57,6 +59,7 @@ class Company:
         parts = []
         for number in range(self.n_molecules):
             part = self.atoms[self.molecule == number]
+            part.info = {"charge": self.charges[number]} if self.charges and self.charges[number] else {}
             part.set_pbc(False)
             part.set_cell(None)
             parts.append(part)
@@ -86,10 +89,27 @@ def companies(data: Dataset, frames: Int, *, lone_elements: Sequence[str]) -> tu
         if not atoms.pbc.any():
             atoms.positions -= atoms.get_center_of_mass()
         atoms.set_array("molecule", molecule)
-        out.append(Company(frame=frame, atoms=atoms, molecule=molecule))
+        charges = charges_of(data, frame, int(molecule.max()) + 1)
+        out.append(Company(frame=frame, atoms=atoms, molecule=molecule, charges=charges))
     if not out:
         raise NotApplicable(f"data set {data.spec.name} has no frame of two molecules or more here")
     return tuple(out)
+
+
+def charges_of(data: Dataset, frame: int, n_molecules: int) -> tuple[int, ...]:
+    """Return the charges of a frame's molecules, in the order of their numbers; nothing where the data say nothing.
+
+    Raises:
+        BadInput: there is another number of charges than of molecules.
+    """
+    if data.molecule_charges is None:
+        return ()
+    given = data.molecule_charges[frame]
+    if len(given) != n_molecules:
+        raise BadInput(
+            f"frame {data.uid[frame]} has {n_molecules} molecules but {len(given)} molecule charges; give one each"
+        )
+    return given
 
 
 def energies_alone(model: Model, company: Sequence[Company], context: Context) -> Float:
@@ -152,9 +172,9 @@ def virials(model: Model, company: Sequence[Company], context: Context) -> Viria
     for k, one in enumerate(company):
         forces = said.forces[said.offsets[k] : said.offsets[k + 1]]
         periodic = bool(one.atoms.pbc.any())
-        trace = (one.atoms.positions * forces).sum()
-        if periodic:
-            trace = -one.atoms.get_volume() * np.trace(said.stress[k])
+        trace = 0.0 if periodic else float((one.atoms.positions * forces).sum())
+        if said.has_stress[k]:
+            trace = -one.atoms.get_volume() * float(np.trace(said.stress[k]))
         masses = one.atoms.get_masses()
         told.append(molecular_virial_eV(trace, one.atoms.positions, forces, masses, one.molecule) / one.n_molecules)
         known.append(bool(said.has_stress[k]) or not periodic)
@@ -163,9 +183,9 @@ def virials(model: Model, company: Sequence[Company], context: Context) -> Viria
 
 
 def virial_errors(told: Float, from_slope: Float, scan: Int) -> Float:
-    """Return the difference of both sides, relative to their median size on the scan, and at least to 1 meV.
+    """Return the difference of both sides, relative to the larger one, to their median size on the scan, or to 1 meV.
 
-    Relative to each value alone, round-off would rule where molecules hardly feel each other.
+    Whichever is largest: relative to each value alone, round-off would rule where molecules hardly feel each other.
 
     Args:
         told: shape (n,), eV per molecule.
@@ -175,8 +195,6 @@ def virial_errors(told: Float, from_slope: Float, scan: Int) -> Float:
     >>> virial_errors(np.array([2.0, 4.0, 1.0]), np.array([2.0, 4.0, 1.2]), np.zeros(3, int)).round(9).tolist()
     [0.0, 0.0, -0.1]
     """
-    size = np.maximum(np.abs(told), np.abs(from_slope))
-    for number in np.unique(scan):
-        own = scan == number
-        size[own] = max(float(np.median(size[own])), LEAST_VIRIAL_EV)
-    return np.asarray((told - from_slope) / size)
+    size = np.maximum(np.maximum(np.abs(told), np.abs(from_slope)), LEAST_VIRIAL_EV)
+    medians = {number: float(np.median(size[scan == number])) for number in np.unique(scan).tolist()}
+    return np.asarray((told - from_slope) / np.maximum(size, [medians[number] for number in scan.tolist()]))

@@ -9,17 +9,18 @@ from typing import Final
 import numpy as np
 
 from mlipbench.benchmarks.molecular import molecular, radii_A
-from mlipbench.benchmarks.rigid import Company, energies_alone, virials
+from mlipbench.benchmarks.rigid import Company, Virials, charges_of, energies_alone, virials
 from mlipbench.benchmarks.systems import as_numbers, predict_each
 from mlipbench.core.benchmark import Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.model import Float, Int, Model
-from mlipbench.errors import BadInput, NotApplicable
+from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 from mlipbench.physics.molecules import are_whole, unwrap
 from mlipbench.physics.scans import centres
 from mlipbench.units import density_g_per_cm3
 
 FEWEST_FRAMES: Final = 5
+SAME: Final = 1e-6  # relative: places on a scan that are nearer to each other are one
 RIGID_A: Final = 0.01  # a molecule whose distances change by less is rigid
 N_VIRIALS: Final = 4  # places on a scan where the virial is looked at
 
@@ -78,14 +79,22 @@ def scans_of(data: Dataset, *, lone_elements: Sequence[str], pairs: bool = False
         groups.setdefault((name, tuple(atoms.numbers.tolist())), []).append(frame)
     found = []
     for (name, _), frames in groups.items():
-        if len(frames) >= FEWEST_FRAMES:
+        periods = {tuple(data.frames[k].pbc.tolist()) for k in frames}
+        if len(frames) < FEWEST_FRAMES or len(periods) > 1 or 0 < sum(next(iter(periods))) < 3:
+            continue
+        try:
             company = _companies(data, frames, lone_elements)
-            if company[0].n_molecules > 1 and (company[0].n_molecules == 2 or not pairs):
-                found.append(_ordered(data, name, company, pairs=pairs))
+        except NotApplicable:  # a molecule that is bonded to its own image
+            continue
+        if company[0].n_molecules > 1 and (company[0].n_molecules == 2 or not pairs):
+            scan = _ordered(data, name, company, pairs=pairs)
+            if (np.diff(scan.size) > SAME * scan.size[-1]).all():  # else it is no scan, but a trajectory
+                found.append(scan)
     if not found:
         raise NotApplicable(
             f"data set {data.spec.name} holds no scan here: {FEWEST_FRAMES} frames or more of the same"
-            f" {'two molecules' if pairs else 'molecules'}, moved together and apart, in one trajectory"
+            f" {'two molecules' if pairs else 'molecules'}, moved together and apart, in one trajectory, with a cell in"
+            " all directions or in none"
         )
     return tuple(found)
 
@@ -105,22 +114,60 @@ def observe_scans(model: Model, scans: Sequence[Scan], context: Context, *, with
     rigid = [k for k in answered.kept.tolist() if scans[of_scan[k]].is_rigid]
     # of a rigid molecule's energy alone there is but one
     firsts = {int(of_scan[k]): k for k in reversed(rigid)}
-    alone = energies_alone(model, [company[k] for k in firsts.values()], context) if firsts else np.zeros(0)
+    firsts, alone = _alone(model, firsts, company, context)
     seen = {
         "scan": of_scan[answered.kept], "frame": np.array([company[k].frame for k in answered.kept.tolist()]),
         "row": answered.kept, "energy": answered.said.energy,
-        "alone_scan": np.array(list(firsts), dtype=np.int64), "alone": alone,
+        "alone_scan": np.array(list(firsts), dtype=np.int64), "alone": np.array(alone),
         "failed_frame": np.array([company[k].frame for k in answered.refused.tolist()], dtype=np.int64),
         "failed_reason": as_numbers(answered.reasons),
     }  # fmt: skip
     looked_at = _spread(rigid, of_scan) if with_virials else []
-    if looked_at:
-        found = virials(model, [company[k] for k in looked_at], context)
+    found, looked_at = _virials(model, looked_at, company, context)
+    if found is not None:
         seen |= {
             "virial_scan": of_scan[looked_at], "virial_told": found.told, "virial_slope": found.slope,
             "virial_known": found.known,
         }  # fmt: skip
     return seen
+
+
+def _alone(
+    model: Model, firsts: dict[int, int], company: Sequence[Company], context: Context
+) -> tuple[dict[int, int], list[float]]:
+    """Return the scans whose molecules the model answers for alone, and the sum of their energies, eV."""
+    kept, energies = {}, []
+    for number, row in firsts.items():
+        try:
+            energies.append(float(energies_alone(model, [company[row]], context)[0]))
+        except ModelFailure:  # the scan is then judged without the molecules alone
+            continue
+        kept[number] = row
+    return kept, energies
+
+
+def _virials(
+    model: Model, rows: list[int], company: Sequence[Company], context: Context
+) -> tuple[Virials | None, list[int]]:
+    """Return both sides of the molecular virial where the model answers, and for which frames."""
+    if not rows:
+        return None, []
+    try:
+        return virials(model, [company[k] for k in rows], context), rows
+    except ModelFailure:
+        pass
+    parts, kept = [], []
+    for row in rows:
+        try:
+            parts.append(virials(model, [company[row]], context))
+        except ModelFailure:
+            continue
+        kept.append(row)
+    if not parts:
+        return None, []
+    names = ("told", "slope", "known")
+    told, slope, known = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
+    return Virials(told=told, slope=slope, known=known), kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +210,7 @@ def pairs_of(seen: Observation, data: Dataset, scans: Sequence[Scan]) -> list[Pa
             continue
         rows = seen["row"][own] - first[number]
         frames, model = seen["frame"][own], seen["energy"][own]
-        absolute = scan.is_rigid and data.energy_intra is not None
+        absolute = number in alone and data.energy_intra is not None
         zero_model, zero_reference = model[-1], data.energy[frames][-1]
         if absolute and data.energy_intra is not None:
             zero_model, zero_reference = alone[number], data.energy_intra[frames]
@@ -192,7 +239,8 @@ def _companies(data: Dataset, frames: Sequence[int], lone_elements: Sequence[str
             raise BadInput(f"frame {data.uid[frame]}: its molecules are not those of the rest of its scan")
         atoms.positions = _whole(data, frame, molecule)
         atoms.set_array("molecule", molecule)
-        out.append(Company(frame=frame, atoms=atoms, molecule=molecule))
+        charges = charges_of(data, frame, int(molecule.max()) + 1)
+        out.append(Company(frame=frame, atoms=atoms, molecule=molecule, charges=charges))
     return tuple(out)
 
 
@@ -215,7 +263,7 @@ def _extent(data: Dataset, frame: int) -> float:
 
 def _ordered(data: Dataset, name: str, company: tuple[Company, ...], *, pairs: bool) -> Scan:
     """Find the coordinate of a scan's frames."""
-    is_periodic = bool(company[0].atoms.pbc.any())
+    is_periodic = bool(company[0].atoms.pbc.all())
     middles = [centres(one.atoms.positions, one.atoms.get_masses(), one.molecule) for one in company]
     if is_periodic:
         size = np.array([one.atoms.get_volume() for one in company])
@@ -226,6 +274,9 @@ def _ordered(data: Dataset, name: str, company: tuple[Company, ...], *, pairs: b
         if not pairs:
             size /= size[int(np.argmin(data.energy[[one.frame for one in company]]))]
         place = size
+    order = np.argsort(size, kind="stable")
+    company, place, size = tuple(company[int(k)] for k in order), place[order], size[order]
+    middles = [middles[int(k)] for k in order]
     shape = [_inside(one, middle) for one, middle in zip(company, middles, strict=True)]
     is_rigid = max(float(np.abs(one - shape[0]).max()) for one in shape) < RIGID_A
     return Scan(name=name, company=company, place=place, size=size, is_periodic=is_periodic, is_rigid=is_rigid)
@@ -246,5 +297,7 @@ def _spread(rows: Sequence[int], of_scan: Int) -> list[int]:
     out: list[int] = []
     for number in np.unique(of_scan[list(rows)]).tolist():
         own = [k for k in rows if of_scan[k] == number]
+        if len(own) < 3:
+            continue
         out += [own[int(k)] for k in np.unique(np.linspace(1, len(own) - 2, N_VIRIALS).round())]
     return out

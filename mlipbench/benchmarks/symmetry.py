@@ -86,7 +86,7 @@ class Symmetry:
             NotApplicable: no frame has between two and `max_atoms` atoms.
             ModelFailure: the model is at fault.
         """
-        chosen = frames_to_move(data, n_frames=self.n_frames, max_atoms=self.max_atoms)
+        chosen = frames_to_move(data, n_frames=self.n_frames, max_atoms=self.max_atoms, elements=model.spec.elements)
         rng = context.rng()
         frames = [data.frames[i] for i in chosen]
         original = predict(model, frames, context, remark="frames as they are")

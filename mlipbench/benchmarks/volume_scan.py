@@ -28,6 +28,8 @@ from mlipbench.physics.scans import Shape, shape_of
 from mlipbench.units import MEV_PER_EV
 
 WELL_EV: Final = 0.3  # per molecule above the reference's minimum: what belongs to the well
+MOST_PERCENT: Final = 100.0
+RELATIVE_FLAGS: Final = ("no_minimum", "double_minimum")  # need no energy of free molecules
 WALL_EV: Final = 0.5  # per molecule above the minimum: where the wall is
 SHOWN_TO_MEV: Final = 500.0
 OVER: Final = "interval over scans"
@@ -52,12 +54,13 @@ METRICS: Final = (
     _absolute(
         "minimum_error", "Place of the minimum", "%", 0.5, 10.0,
         "mean size of the error of the volume (without a cell: of the scale) at the minimum; of a model without one, at"
-        " the lower end",
+        " the lower end; at most 100 %",
         headline=True,
     ),
     _absolute(
         "depth_error", "Depth", "%", 2.0, 50.0,
-        "mean size of the error of the energy at the minimum less that of the molecules alone, rigid molecules only",
+        "mean size of the error of the energy at the minimum less that of the molecules alone, at most 100 %; rigid"
+        " molecules only",
         headline=True,
     ),
     _absolute(
@@ -178,25 +181,26 @@ def _compared(pair: Pair) -> Iterator[tuple[str, Float]]:
         yield "roughness", squares(roughness(pair.size, wrong)[well])
     there, told = spline_minimum(pair.size, reference), lowest(pair.size, model)
     if there:
-        yield "minimum_error", _percent(told[0], there[0])
+        yield "minimum_error", _percent(told[0], there[0], most=MOST_PERCENT)
         if there[2] > 0.0:
             yield "curvature_error", _percent(_stiffness(pair, told), _stiffness(pair, there))
         if pair.is_absolute and there[1] < 0.0:
-            yield "depth_error", _percent(told[1], there[1])
+            yield "depth_error", _percent(told[1], there[1], most=MOST_PERCENT)
     level = float(reference.min()) + WALL_EV
     walls = [crossing(pair.size, energy, level) for energy in (reference, model)]
     if walls[0]:
         yield "wall_error", _percent(walls[1] or 0.0, walls[0])
     if pair.is_absolute:
         yield "free_error", np.array([[MEV_PER_EV * abs(model[-1] - reference[-1]), 1.0]])
-        flags = zip(fields(Shape), astuple(shape_of(model)), astuple(shape_of(reference)), strict=True)
-        for field, has, should in flags:
+    flags = zip(fields(Shape), astuple(shape_of(model)), astuple(shape_of(reference)), strict=True)
+    for field, has, should in flags:
+        if pair.is_absolute or field.name in RELATIVE_FLAGS:
             yield field.name, np.array([[float(has and not should), 1.0]])
 
 
-def _percent(told: float, there: float) -> Float:
-    """Return the row of the size of a relative error in per cent."""
-    return np.array([[100.0 * abs(told / there - 1.0), 1.0]])
+def _percent(told: float, there: float, *, most: float = np.inf) -> Float:
+    """Return the row of the size of a relative error in per cent; a single collapse must not rule all scans."""
+    return np.array([[min(100.0 * abs(told / there - 1.0), most), 1.0]])
 
 
 def _stiffness(pair: Pair, minimum: tuple[float, float, float]) -> float:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 Bool = NDArray[np.bool_]
+LARGEST = 1e100  # eV, eV/Å, eV/Å^3: what is larger is no answer, and its square no number
 Progress = Callable[[int, int, str], None]  # done, total, a short remark
 
 
@@ -80,9 +81,9 @@ class Predictions:
                 raise ModelFailure(f"the model returned {name} of shape {given}; {shape} is needed for {n} frames")
         frame_of_atom = np.repeat(np.arange(n), self.n_atoms)
         for name, bad in (
-            ("energy", ~np.isfinite(self.energy)),
-            ("forces", np.isin(np.arange(n), frame_of_atom[~np.isfinite(self.forces).all(axis=1)])),
-            ("stress", ~np.isfinite(self.stress).all(axis=(1, 2))),
+            ("energy", ~(np.abs(self.energy) < LARGEST)),
+            ("forces", np.isin(np.arange(n), frame_of_atom[~(np.abs(self.forces) < LARGEST).all(axis=1)])),
+            ("stress", ~(np.abs(self.stress) < LARGEST).all(axis=(1, 2))),
         ):
             if bad.any():
                 raise ModelFailure(

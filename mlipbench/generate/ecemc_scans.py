@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,7 +49,12 @@ PAIRS: Final = {  # two sampled pairs each
     "EC-EMC": ("cluster_2-300K-0", "cluster_2-500K-3"),
     "EMC-EMC": ("cluster_2-300K-2", "cluster_2-500K-2"),
 }
-N_TURNED: Final = 2  # further scans of each pair: the same molecules, turned at random
+# Two further curves of each pair: other molecules, sampled alone, turned at random.
+MOLECULES: Final = {
+    "EC-EC": (("molecule_EC-300K-0", "molecule_EC-300K-1"), ("molecule_EC-300K-2", "molecule_EC-300K-3")),
+    "EC-EMC": (("molecule_EC-300K-4", "molecule_EMC-300K-0"), ("molecule_EC-300K-5", "molecule_EMC-300K-1")),
+    "EMC-EMC": (("molecule_EMC-300K-2", "molecule_EMC-300K-3"), ("molecule_EMC-300K-4", "molecule_EMC-300K-5")),
+}
 DENSITIES_G_CM3: Final = (
     0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.94, 1.0, 1.06, 1.12, 1.18, 1.25, 1.33, 1.42, 1.52, 1.63, 1.75, 1.9,
     2.1, 2.3, 2.5,
@@ -136,11 +141,9 @@ def plan(source: Dataset) -> Iterator[Scan]:
         yield cluster_scan(name, *_last(source, trajectory))
     for pair, trajectories in PAIRS.items():
         for number, trajectory in enumerate(trajectories):
-            atoms, molecule = _last(source, trajectory)
-            yield binding_curve(pair, number, atoms, molecule)
-            for turn in range(N_TURNED // len(trajectories)):
-                place = len(trajectories) + number + turn * len(trajectories)
-                yield binding_curve(pair, place, turned(atoms, molecule, f"{pair}-{place}"), molecule)
+            yield binding_curve(pair, number, *_last(source, trajectory))
+        for number, names in enumerate(MOLECULES[pair], len(trajectories)):
+            yield binding_curve(pair, number, *turned([_last(source, name)[0] for name in names], f"{pair}-{number}"))
 
 
 def volume_scan(name: str, atoms: Atoms, molecule: Int) -> Scan:
@@ -188,19 +191,20 @@ def binding_curve(pair: str, number: int, atoms: Atoms, molecule: Int) -> Scan:
     )  # fmt: skip
 
 
-def turned(atoms: Atoms, molecule: Int, name: str) -> Atoms:
-    """Return two molecules, each turned at random about its centre."""
+def turned(molecules: Sequence[Atoms], name: str) -> tuple[Atoms, Int]:
+    """Return molecules in a row along x, each turned at random about its centre, and the molecule of each atom."""
     digest = hashlib.sha256(f"{BASE_SEED}:{name}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-    frame = atoms.copy()
-    middle = centres(atoms.positions, atoms.get_masses(), molecule)
-    for number in (0, 1):
-        own = molecule == number
+    parts = []
+    for number, atoms in enumerate(molecules):
         orthogonal, upper = np.linalg.qr(rng.normal(size=(3, 3)))
         turn = orthogonal * np.sign(np.diag(upper))
         turn = turn * np.sign(np.linalg.det(turn))
-        frame.positions[own] = middle[number] + (atoms.positions[own] - middle[number]) @ turn.T
-    return frame
+        part = atoms.copy()
+        part.positions = (atoms.positions - atoms.get_center_of_mass()) @ turn.T + [10.0 * number, 0.0, 0.0]
+        parts.append(part)
+    whole = parts[0] + parts[1]
+    return whole, np.repeat(np.arange(len(parts)), [len(part) for part in parts])
 
 
 def rigid(atoms: Atoms, molecule: Int, scale: float) -> Atoms:

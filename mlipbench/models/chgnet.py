@@ -109,7 +109,8 @@ class ChgnetModel:
                 forces[i] = answer["f"].astype(np.float64)
                 if has_stress[i]:
                     # chgnet's factor differs from ours in the ninth digit, and single precision knows seven
-                    stress[i] = _symmetric(answer["s"].astype(np.float64)) / GPA_PER_EV_PER_CUBIC_ANGSTROM
+                    handed = np.sign(np.linalg.det(frames[i].cell.array))  # chgnet's volume has a sign
+                    stress[i] = handed * _symmetric(answer["s"].astype(np.float64)) / GPA_PER_EV_PER_CUBIC_ANGSTROM
         return Predictions(
             n_atoms=n_atoms, energy=energy, forces=np.concatenate([np.zeros((0, 3)), *forces]), stress=stress,
             has_stress=has_stress,

@@ -125,16 +125,17 @@ def rank_correlation(values: Float) -> float:
 def work_mismatch(energy: Float, pull: Float, step: float, *, least: float) -> Float:
     """Return by how much energy differences differ from minus the work of the force, panel by panel of two steps.
 
-    The work is Simpson's rule; its error is of fourth order in the step.
+    The work is Simpson's rule; its error is of fourth order in the step. Panels in which neither reaches `least` say
+    nothing, and are left out.
 
     Args:
         energy: shape (2 n + 1,), at evenly spaced places.
         pull: shape (2 n + 1,), force along the coordinate.
         step: between the places.
-        least: differences are relative to the larger of the energy's and the work's, and at least to this.
+        least: smallest energy difference, or work, that is looked at.
 
     Returns:
-        Shape (n,), relative.
+        Shape (n_kept,), relative to the larger of the two.
 
     >>> x = np.linspace(0.0, 1.0, 5)
     >>> work_mismatch(x**3, -3 * x**2, 0.25, least=1e-3).round(12).tolist()
@@ -142,7 +143,8 @@ def work_mismatch(energy: Float, pull: Float, step: float, *, least: float) -> F
     """
     rise = energy[2::2] - energy[:-2:2]
     work = step / 3.0 * (pull[:-2:2] + 4.0 * pull[1:-1:2] + pull[2::2])
-    return np.asarray(np.abs(rise + work) / np.maximum(np.maximum(np.abs(rise), np.abs(work)), least))
+    size = np.maximum(np.abs(rise), np.abs(work))
+    return np.asarray(np.abs(rise + work)[size >= least] / size[size >= least])
 
 
 def spline_minimum(x: Float, y: Float) -> tuple[float, float, float] | None:

@@ -94,7 +94,8 @@ class Shape:
     Attributes:
         no_minimum: nowhere is the energy lower than at both ends.
         double_minimum: there is more than one well.
-        collapse: pushed together, the molecules do not repel, or inside the deepest well the wall has a hole.
+        collapse: pushed together, the molecules do not repel, or inside the deepest well the wall has a hole; ions may
+            still attract each other where their wall begins.
         unbound: nowhere are they better off than alone.
     """
 
@@ -122,6 +123,8 @@ def shape_of(energy: Float, *, least_eV: float = 1e-3, share: float = 0.05) -> S
     return Shape(
         no_minimum=bool(min(energy[0], energy[-1]) - energy.min() < 0.1 * least_eV),
         double_minimum=len(minima(energy, prominence=prominence)) > 1,
-        collapse=bool(energy[0] <= 0.0 or fall_inward(energy, int(np.argmin(energy))) > prominence),
+        collapse=bool(
+            energy[0] - energy.min() <= prominence or fall_inward(energy, int(np.argmin(energy))) > prominence
+        ),
         unbound=depth < least_eV,
     )

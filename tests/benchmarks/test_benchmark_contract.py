@@ -42,7 +42,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "consistency": {"n_frames": 2, "n_directions": 2, "n_jacobians": 1, "n_loop_points": 8},
     "reproducibility": {"n_frames": 4},
     "limits": {},
-    "diatomics": {"n_points": 41, "max_pairs": 4},
+    "diatomics": {"n_points": 101, "max_pairs": 4},
     "compression": {"n_frames": 2, "n_random": 2, "n_points": 15},
     "cohesion": {"n_frames": 2, "n_points": 15},
     "volume_scan": {},

@@ -38,6 +38,7 @@ def values(
 def test_the_reference_itself(data: Dataset, context: Context) -> None:
     found = values(VolumeScan(), broken.Pairs(), data, context)
     assert set(found) == {metric.name for metric in VolumeScan.about.metrics}
+    assert found.pop("virial_identity") < 1e-3  # what the extrapolation to a step of zero leaves
     assert max(found.values()) < 1e-5, found
 
 
@@ -174,3 +175,94 @@ def test_a_model_without_a_minimum_is_not_left_out(data: Dataset, context: Conte
     found = values(VolumeScan(), broken.NoAttraction(), data, context)
     assert found["curvature_error"] == pytest.approx(100.0, abs=1.0)
     assert found["minimum_error"] > 20.0 and found["depth_error"] > 80.0
+
+
+class Ions(broken.Pairs):
+    """Rock salt: screened charges that attract where the wall begins, and Born's wall."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cutoff_A = 9.0
+
+    def calculate(self, *arguments: object, **keywords: object) -> None:
+        from ase.neighborlist import neighbor_list
+
+        Calculator.calculate(self, *arguments, **keywords)  # type: ignore[arg-type]
+        i, j, vector, r = neighbor_list("ijDd", self.atoms, self.cutoff_A)
+        sign = np.where(self.atoms.numbers[i] == self.atoms.numbers[j], 1.0, -1.0)
+        fade = 1.0 - (r / self.cutoff_A) ** 2
+        bare = 14.4 * sign / r * np.exp(-0.3 * r) + 1500.0 * np.exp(-r / 0.32)
+        slope = 14.4 * sign * np.exp(-0.3 * r) * (-1 / r**2 - 0.3 / r) - 1500.0 / 0.32 * np.exp(-r / 0.32)
+        slope = slope * fade**3 - bare * 6 * fade**2 * r / self.cutoff_A**2
+        pull = (slope / r)[:, None] * vector
+        forces = np.stack([np.bincount(i, pull[:, k], minlength=len(self.atoms)) for k in range(3)], axis=1)
+        self.results = {"energy": 0.5 * float((bare * fade**3).sum()), "forces": forces}
+        if self.atoms.pbc.all():
+            virial = 0.5 * vector.T @ pull / self.atoms.get_volume()
+            self.results["stress"] = virial.flat[[0, 4, 8, 5, 2, 1]]
+
+
+def salt() -> Dataset:
+    from ase.build import bulk
+
+    crystal = broken.argon()
+    frames = []
+    for k in range(2):
+        atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+        atoms.rattle(0.05, seed=k)
+        frames.append(atoms)
+    n_atoms = sum(len(atoms) for atoms in frames)
+    names = ("salt-0", "salt-1")
+    return replace(
+        crystal, frames=tuple(frames), uid=names, trajectory=names, config_type=("salt", "salt"), energy=np.zeros(2),
+        forces=np.zeros((n_atoms, 3)), stress=np.zeros((2, 3, 3)), has_stress=np.zeros(2, dtype=bool),
+        molecule=np.concatenate([np.arange(len(atoms)) for atoms in frames]),
+    )  # fmt: skip
+
+
+def test_ions_that_attract_at_contact_are_sound(context: Context) -> None:
+    seen = Cohesion(n_frames=2).observe(broken.model(Ions()), salt(), context)
+    assert (seen["energy"][:, 0] < 0.0).all(), "the case is about inner ends below zero"
+    found = {value.metric: value.value for value in Cohesion().score(seen, salt())}
+    assert found["collapse"] == found["no_minimum"] == found["unbound"] == 0.0
+    assert found["virial_identity"] < 5e-3
+
+
+def test_a_slab_is_pushed_and_pulled_without_its_stress(context: Context) -> None:
+    data = scan_case.data(("volume",), n=1).take([5])
+    slab = data.frames[0].copy()
+    slab.set_pbc([True, True, False])
+    slab.set_cell([*slab.cell.lengths()[:2], 0.0])
+    thin = replace(data, frames=(slab,))
+    seen = Cohesion(n_frames=1).observe(broken.model(broken.Pairs()), thin, context)
+    assert not seen["virial_known"].any()
+    with pytest.raises(NotApplicable, match="a cell in all directions or in none"):
+        scans_of(replace(scan_case.data(("volume",), n=1), frames=(slab,) * 12), lone_elements=())
+
+
+def test_a_trajectory_at_one_volume_is_no_scan(data: Dataset) -> None:
+    still = replace(data.take(range(12)), frames=(data.frames[5],) * 12)
+    with pytest.raises(NotApplicable, match="holds no scan here"):
+        scans_of(still, lone_elements=())
+
+
+def test_molecules_alone_have_their_own_charges() -> None:
+    data = scan_case.data(("cluster",), n=1).take([5])
+    data.frames[0].info["charge"] = 0
+    charged = replace(data, molecule_charges=((1, -1, 0),))
+    (one,) = companies(charged, np.array([0]), lone_elements=())
+    assert [part.info for part in one.alone()] == [{"charge": 1}, {"charge": -1}, {}]
+    with pytest.raises(BadInput, match="3 molecules but 2 molecule charges"):
+        companies(replace(data, molecule_charges=((1, -1),)), np.array([0]), lone_elements=())
+
+
+class FailsAlone(broken.Pairs):
+    def calculate(self, *arguments: object, **keywords: object) -> None:
+        super().calculate(*arguments, **keywords)
+        if len(self.atoms) == 2:
+            raise RuntimeError("SCF not converged")
+
+
+def test_a_molecule_that_fails_alone_costs_what_needs_it(data: Dataset, context: Context) -> None:
+    found = values(VolumeScan(), FailsAlone(), data, context)
+    assert "depth_error" not in found and found["well_rmse"] < 1e-6

@@ -129,3 +129,11 @@ def test_what_it_refuses(model: ChgnetModel) -> None:
         load(ModelSpec(name="c", kind="chgnet", options={"version": "0.3"}), device="cpu")
     with pytest.raises(BadInput, match="unknown option 'dtype'"):
         load(ModelSpec(name="c", kind="chgnet", options={"dtype": "float64"}), device="cpu")
+
+
+def test_a_left_handed_cell_has_the_same_stress(model: ChgnetModel) -> None:
+    atoms = bulk("NaCl", "rocksalt", a=5.3)
+    other = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell.array[[1, 0, 2]], pbc=True)
+    said = model.predict([atoms, other])
+    assert said.stress[1] == pytest.approx(said.stress[0], abs=1e-5)
+    assert np.abs(said.stress[0]).max() > 1e-2
