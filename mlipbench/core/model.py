@@ -81,9 +81,9 @@ class Predictions:
                 raise ModelFailure(f"the model returned {name} of shape {given}; {shape} is needed for {n} frames")
         frame_of_atom = np.repeat(np.arange(n), self.n_atoms)
         for name, bad in (
-            ("energy", ~(np.abs(self.energy) < LARGEST)),
-            ("forces", np.isin(np.arange(n), frame_of_atom[~(np.abs(self.forces) < LARGEST).all(axis=1)])),
-            ("stress", ~(np.abs(self.stress) < LARGEST).all(axis=(1, 2))),
+            ("energy", ~_is_answer(self.energy)),
+            ("forces", np.isin(np.arange(n), frame_of_atom[~_is_answer(self.forces).all(axis=1)])),
+            ("stress", ~_is_answer(self.stress).all(axis=(1, 2))),
         ):
             if bad.any():
                 raise ModelFailure(
@@ -94,6 +94,11 @@ class Predictions:
     def offsets(self) -> Int:
         """First row of each frame in `forces`, and the number of rows: shape (n_frames + 1,)."""
         return np.concatenate([[0], np.cumsum(self.n_atoms)])
+
+
+def _is_answer(numbers: Float) -> Bool:
+    """Tell which numbers are finite, and small enough that their squares are."""
+    return np.asarray(np.abs(numbers.astype(np.float64)) < LARGEST)
 
 
 @runtime_checkable
