@@ -8,14 +8,14 @@ and each vibration is compared with the reference's vibration that it overlaps w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Final
+from dataclasses import dataclass, replace
+from typing import ClassVar, Final
 
 import numpy as np
 
 from mlipbench.benchmarks.comparison import Names, bars, value_of
-from mlipbench.benchmarks.frames import predict
-from mlipbench.benchmarks.molecular import LONE_ELEMENTS, radii_A
+from mlipbench.benchmarks.minima import NOT_COVERED, REASONS, Search, Tried
+from mlipbench.benchmarks.molecular import LONE_ELEMENTS
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import squares
@@ -23,21 +23,13 @@ from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Bool, Float, Int, Model
 from mlipbench.core.view import Axis, Bars, Parity, View
 from mlipbench.errors import BadInput, MlipbenchError, ModelFailure, NotApplicable
-from mlipbench.physics.molecules import find_bonds
 from mlipbench.physics.vibrations import (
     Comparison,
     asymmetry_squares,
-    central_hessian,
     compared,
-    displaced,
-    is_straight,
     vibrations,
 )
-from mlipbench.simulate.driver import Relaxed, relax
 from mlipbench.units import MEV_PER_EV
-
-if TYPE_CHECKING:
-    from ase import Atoms
 
 OVER: Final = "interval over trajectories (molecules), from three on"
 METRICS: Final = (
@@ -88,18 +80,8 @@ RANGES: Final = {
     "500 to 2000 cm⁻¹": (500.0, 2000.0),
     "above 2000 cm⁻¹": (2000.0, np.inf),
 }
-NOT_COVERED, FAILED, MOVING, REBONDED, RESHAPED = range(1, 6)
-REASONS: Final = {
-    0: "measured",
-    NOT_COVERED: "not covered",
-    FAILED: "the model failed",
-    MOVING: "did not come to rest",
-    REBONDED: "bonds broke or formed",
-    RESHAPED: "became straight, or ceased to be",
-}
 FEWEST_UNITS: Final = 3
 MOST_NAMED: Final = 4
-HELD: Final = 1.5  # times the sum of covalent radii; what is bonded at one minimum must be this near at the other
 AT_REST_EV_A: Final = 0.05  # a larger force at the reference's geometry, and it is no minimum
 
 
@@ -149,7 +131,11 @@ class Frequencies:
         asked = _with_hessian(data)
         for i in asked:
             _refuse_no_minimum(data, i)
-        tried = list(self._tried(model, [data.frames[i] for i in asked], context))
+        search = Search(
+            force_eV_A=self.force_eV_A, most_steps=self.most_steps, step_A=self.step_A,
+            lone_elements=tuple(self.lone_elements),
+        )  # fmt: skip
+        tried = list(search.tried(model, [data.frames[i] for i in asked], context))
         if all(one.reason for one in tried):
             raise _nothing_left(data, asked, tried)
         return {
@@ -158,61 +144,6 @@ class Frequencies:
             "positions": np.concatenate([one.positions for one in tried]),
             "hessian": np.concatenate([one.hessian.ravel() for one in tried]),
         }
-
-    def _tried(self, model: Model, frames: Sequence[Atoms], context: Context) -> Iterator[_Tried]:
-        """Give for each molecule what was found, or why there is nothing."""
-        refusals = [_refusal(model, frame, context) for frame in frames]
-        covered = [frame for frame, refusal in zip(frames, refusals, strict=True) if refusal is None]
-        context.progress(0, len(covered), "relaxation")
-        rested = iter(self._relaxed(model, covered))
-        for frame, refusal in zip(frames, refusals, strict=True):
-            found = next(rested) if refusal is None else refusal
-            if isinstance(found, MlipbenchError):
-                reason = NOT_COVERED if isinstance(found, NotApplicable) else FAILED
-                yield _Tried(reason=reason, words=str(found))
-            else:
-                yield self._not_alike(frame, found) or self._measured(model, found.atoms, context)
-
-    def _relaxed(self, model: Model, frames: Sequence[Atoms]) -> list[Relaxed | MlipbenchError]:
-        """Return where molecules slide to: all together, or one by one when that fails."""
-        try:
-            return list(relax(model, frames, n_steps=self.most_steps, force_eV_A=self.force_eV_A))
-        except (ModelFailure, NotApplicable) as error:
-            if len(frames) == 1:
-                return [error]
-            return [one for frame in frames for one in self._relaxed(model, [frame])]
-
-    def _not_alike(self, frame: Atoms, found: Relaxed) -> _Tried | None:
-        """Return why what was found is no minimum of the same molecule."""
-        if found.failure:
-            return _Tried(reason=FAILED, words=found.failure)
-        if not found.rests:
-            words = f"a force is larger than {self.force_eV_A:g} eV/Å after {self.most_steps} steps"
-            return _Tried(reason=MOVING, words=words)
-        if not self._is_bonded_alike(frame, found.atoms):
-            return _Tried(reason=REBONDED, words="its bonds are not the reference's")
-        if is_straight(found.atoms.positions) != is_straight(frame.positions):
-            return _Tried(reason=RESHAPED, words="it has another number of vibrations than the reference")
-        return None
-
-    def _measured(self, model: Model, rest: Atoms, context: Context) -> _Tried:
-        """Return geometry and Hessian of one molecule at its minimum."""
-        moved = []
-        for positions in displaced(rest.positions, self.step_A):
-            moved.append(rest.copy())
-            moved[-1].positions = positions
-        try:
-            said = predict(model, moved, context, remark="displaced atoms")
-        except (ModelFailure, NotApplicable) as error:
-            return _Tried(reason=FAILED, words=str(error))
-        hessian = central_hessian(said.forces.reshape(len(moved), len(rest), 3), self.step_A)
-        return _Tried(reason=0, positions=rest.positions.copy(), hessian=hessian)
-
-    def _is_bonded_alike(self, one: Atoms, other: Atoms) -> bool:
-        """Are atoms bonded in either still near each other in the other?"""
-        radii = radii_A(one.numbers, self.lone_elements)
-        near, held = ([_pairs(atoms, radii, factor) for atoms in (one, other)] for factor in (1.25, HELD))
-        return near[0] <= held[1] and near[1] <= held[0]
 
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Compare vibrations, zero-point energies and geometries."""
@@ -266,23 +197,6 @@ class Frequencies:
         )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Tried:
-    """What one molecule gave.
-
-    Attributes:
-        reason: number among `REASONS`; 0 when it was measured.
-        words: more of the reason.
-        positions: shape (n_atoms, 3), Å, at the model's minimum; empty when it was not measured.
-        hessian: shape (3 n_atoms, 3 n_atoms), eV/Å^2, there; likewise.
-    """
-
-    reason: int
-    words: str = ""
-    positions: Float = field(default_factory=lambda: np.zeros((0, 3)))
-    hessian: Float = field(default_factory=lambda: np.zeros((0, 0)))
-
-
 def _with_hessian(data: Dataset) -> list[int]:
     """Return the frames that have a Hessian, and vibrations.
 
@@ -319,26 +233,12 @@ def _refuse_no_minimum(data: Dataset, i: int) -> None:
         )
 
 
-def _refusal(model: Model, frame: Atoms, context: Context) -> MlipbenchError | None:
-    """Return why a model has no answer for a molecule as the reference has it."""
-    try:
-        predict(model, [frame], context, remark="reference geometry")
-    except (ModelFailure, NotApplicable) as error:
-        return error
-    return None
-
-
-def _nothing_left(data: Dataset, asked: Sequence[int], tried: Sequence[_Tried]) -> MlipbenchError:
+def _nothing_left(data: Dataset, asked: Sequence[int], tried: Sequence[Tried]) -> MlipbenchError:
     """Return the error that says why no molecule is left: not applicable when the model covers none."""
     told = "; ".join(f"{data.uid[i]} {REASONS[one.reason]} ({one.words})" for i, one in zip(asked, tried, strict=True))
     if all(one.reason == NOT_COVERED for one in tried):
         return NotApplicable(f"the model covers no molecule of {data.spec.name}: {told}")
     return ModelFailure(f"no molecule of {data.spec.name} has frequencies: {told}")
-
-
-def _pairs(atoms: Atoms, radii: Float, factor: float) -> set[tuple[int, int]]:
-    bonds = find_bonds(atoms.positions, atoms.cell.array, atoms.pbc, radii=radii, radius_factor=factor)
-    return set(zip(bonds.first.tolist(), bonds.second.tolist(), strict=True))
 
 
 def _compared(seen: Observation, data: Dataset) -> tuple[list[int], list[Comparison], Float]:

@@ -16,7 +16,8 @@ import numpy as np
 
 from mlipbench.benchmarks.comparison import Errors, Names, error_values, value_of, values_by_config_type
 from mlipbench.benchmarks.frames import predict
-from mlipbench.benchmarks.molecular import LONE_ELEMENTS, radii_A
+from mlipbench.benchmarks.minima import bonded_alike
+from mlipbench.benchmarks.molecular import LONE_ELEMENTS
 from mlipbench.benchmarks.systems import left_out_view, size_of_mean
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
@@ -25,7 +26,6 @@ from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Bool, Float, Int, Model, Predictions
 from mlipbench.core.view import Axis, Bars, Lines, View
 from mlipbench.errors import BadInput, MissingPackage, ModelFailure, NotApplicable
-from mlipbench.physics.molecules import find_bonds
 from mlipbench.physics.survival import clopper_pearson
 from mlipbench.physics.vibrations import rmsd_squares_A2
 from mlipbench.simulate.reaction_path import ReactionPath, climbing_path, refuse_no_path
@@ -90,7 +90,6 @@ REASONS: Final = {
     ELSEWHERE: "an end point became another structure",
     BAND_MOVING: "the band did not come to rest",
 }
-NEAR, HELD = 1.25, 1.5  # times the sum of covalent radii: bonded; still near enough where it is bonded at the other end
 AT_REST_EV_A: Final = 0.1  # a larger force on a reference's end point, and it is no minimum
 MOST_SHOWN: Final = 6
 
@@ -181,15 +180,9 @@ class ReactionPaths:
         """Return why a path of the model's own does not count, or zero."""
         if not own.ends_rest:
             return ENDS_MOVING
-        if not all(self._is_bonded_alike(images[k], own.images[k]) for k in (0, -1)):
+        if not all(bonded_alike(images[k], own.images[k], self.lone_elements) for k in (0, -1)):
             return ELSEWHERE
         return 0 if own.converged else BAND_MOVING
-
-    def _is_bonded_alike(self, one: Atoms, other: Atoms) -> bool:
-        """Are atoms that are bonded in either still near each other in the other?"""
-        radii = radii_A(one.numbers, self.lone_elements)
-        near, held = ([_pairs(atoms, radii, factor) for atoms in (one, other)] for factor in (NEAR, HELD))
-        return near[0] <= held[1] and near[1] <= held[0]
 
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Compare energies, forces, barriers and saddles: everything, and each kind of path."""
@@ -276,11 +269,6 @@ def paths_of(data: Dataset) -> dict[str, Int]:
 def _rows(data: Dataset, frames: Int) -> Int:
     """Return the atom rows of some frames."""
     return np.concatenate([np.arange(data.offsets[i], data.offsets[i + 1]) for i in frames])
-
-
-def _pairs(atoms: Atoms, radii: Float, factor: float) -> set[tuple[int, int]]:
-    bonds = find_bonds(atoms.positions, atoms.cell.array, atoms.pbc, radii=radii, radius_factor=factor)
-    return set(zip(bonds.first.tolist(), bonds.second.tolist(), strict=True))
 
 
 def _chosen(data: Dataset, which: Bool) -> list[Int]:

@@ -11,7 +11,8 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from spring_molecules import NAMES, SpringCalculator, data, model, springs
 
-from mlipbench.benchmarks.frequencies import FAILED, METRICS, MOVING, NOT_COVERED, REBONDED, RESHAPED, Frequencies
+from mlipbench.benchmarks.frequencies import METRICS, Frequencies
+from mlipbench.benchmarks.minima import FAILED, MOVING, NOT_COVERED, REBONDED, RESHAPED
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import score
