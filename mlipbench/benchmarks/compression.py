@@ -69,7 +69,7 @@ class Compression:
 
     Attributes:
         n_frames: of the data, half of them periodic where there are such frames.
-        max_atoms: larger frames are not used.
+        max_atoms: larger frames are not used; squeezed matter has very many neighbours.
         n_random: heaps of random atoms.
         n_atoms: of a heap.
         nearest: shortest contact, in sums of covalent radii.
@@ -91,7 +91,7 @@ class Compression:
     )
 
     n_frames: int = 4
-    max_atoms: int = 90
+    max_atoms: int = 50
     n_random: int = 6
     n_atoms: int = 6
     nearest: float = 0.5
