@@ -247,6 +247,10 @@ def _write_page(given: Namespace, suite: Suite, tier: Tier, keys: Mapping[str, s
     console = _console()
     board = table.leaderboard([one.result for one in stored], suite, tier=tier)
     console.print(table.head(board, width=console.width), crop=False)
+    for model in board.models:
+        for check in board.checks[model]:
+            if not check.passed:
+                _say(f"check failed: {model}, {check.row}: {check.says}")
     _say(f"leaderboard: {written}")
 
 

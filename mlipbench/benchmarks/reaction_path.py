@@ -241,14 +241,20 @@ def paths_of(data: Dataset) -> dict[str, Int]:
     """Return the frame numbers of each path, in order, by the name of its trajectory.
 
     Raises:
+        NotApplicable: no trajectory of three frames or more begins or ends at rest, so that these are other data.
         BadInput: a trajectory is no path of three images or more, has no barrier, or its end points are no minima.
     """
     found = {}
     trajectory: Names = np.array(data.trajectory)
     largest = np.zeros(len(data))
     np.maximum.at(largest, data.frame_of_atom, np.linalg.norm(data.forces, axis=1))
-    for name in dict.fromkeys(data.trajectory):
-        frames = np.flatnonzero(trajectory == name)
+    several = [np.flatnonzero(trajectory == name) for name in dict.fromkeys(data.trajectory)]
+    if not any(len(own) > 2 and largest[own[[0, -1]]].min() <= AT_REST_EV_A for own in several):
+        raise NotApplicable(
+            f"data set {data.spec.name} holds no reaction path: no trajectory of three frames or more begins or ends"
+            f" where no force is larger than {AT_REST_EV_A:g} eV/Å"
+        )
+    for name, frames in zip(dict.fromkeys(data.trajectory), several, strict=True):
         where = f"data set {data.spec.name}, trajectory {name}"
         refuse_no_path([data.frames[i] for i in frames], where=where)
         if np.argmax(data.energy[frames]) in {0, len(frames) - 1}:

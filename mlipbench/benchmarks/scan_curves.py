@@ -88,7 +88,8 @@ def scans_of(data: Dataset, *, lone_elements: Sequence[str], pairs: bool = False
             continue
         if company[0].n_molecules > 1 and (company[0].n_molecules == 2 or not pairs):
             scan = _ordered(data, name, company, pairs=pairs)
-            if (np.diff(scan.size) > SAME * scan.size[-1]).all():  # else it is no scan, but a trajectory
+            is_moved = bool((np.diff(scan.size) > SAME * scan.size[-1]).all())
+            if is_moved and (scan.is_rigid or _is_scaled(scan)):  # else it is no scan, but a trajectory
                 found.append(scan)
     if not found:
         raise NotApplicable(
@@ -280,6 +281,17 @@ def _ordered(data: Dataset, name: str, company: tuple[Company, ...], *, pairs: b
     shape = [_inside(one, middle) for one, middle in zip(company, middles, strict=True)]
     is_rigid = max(float(np.abs(one - shape[0]).max()) for one in shape) < RIGID_A
     return Scan(name=name, company=company, place=place, size=size, is_periodic=is_periodic, is_rigid=is_rigid)
+
+
+def _is_scaled(scan: Scan) -> bool:
+    """Tell whether all distances between atoms are those of the first frame, times one number."""
+    apart = [one.atoms.positions - one.atoms.positions.mean(axis=0) for one in scan.company]
+    first = np.linalg.norm(apart[0], axis=1)
+    for positions in apart[1:]:
+        lengths = np.linalg.norm(positions, axis=1)
+        if np.abs(lengths - first * (lengths @ first) / (first @ first)).max() > RIGID_A:
+            return False
+    return True
 
 
 def _densities(company: Sequence[Company], volumes_A3: Float) -> Float:

@@ -113,8 +113,8 @@ def climbing_path(
         raise unknown("method", method, METHODS, where="reaction path")
     if not min(largest_force_eV_A, spring_eV_A2, n_steps, n_end_steps) > 0:
         raise BadInput(
-            f"reaction path: largest_force_eV_A = {largest_force_eV_A}, spring_eV_A2 = {spring_eV_A2}, n_steps ="
-            f" {n_steps} and n_end_steps = {n_end_steps} must all be positive"
+            f"reaction path: the largest force, {largest_force_eV_A} eV/Å, the springs, {spring_eV_A2} eV/Å², and the"
+            f" steps, {n_steps} and {n_end_steps} for the end points, must all be positive"
         )
     refuse_no_path(images, where="reaction path")
     ends = relax(model, [images[0], images[-1]], n_steps=n_end_steps, force_eV_A=largest_force_eV_A)

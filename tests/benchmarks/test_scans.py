@@ -266,3 +266,13 @@ class FailsAlone(broken.Pairs):
 def test_a_molecule_that_fails_alone_costs_what_needs_it(data: Dataset, context: Context) -> None:
     found = values(VolumeScan(), FailsAlone(), data, context)
     assert "depth_error" not in found and found["well_rmse"] < 1e-6
+
+
+def test_warm_molecules_at_many_volumes_are_no_scan(data: Dataset) -> None:
+    """Frames of dynamics differ in volume too, but their molecules keep no shape."""
+    rng = np.random.default_rng(0)
+    warm = [atoms.copy() for atoms in data.frames[:12]]
+    for atoms in warm:
+        atoms.rattle(0.05, rng=rng)
+    with pytest.raises(NotApplicable, match="holds no scan here"):
+        scans_of(replace(data.take(range(12)), frames=tuple(warm)), lone_elements=())
