@@ -7,7 +7,6 @@ must be what forces and stress say (the molecular virial), which a stress of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import ClassVar, Final
 
@@ -16,7 +15,7 @@ import numpy as np
 from mlipbench.benchmarks.comparison import Names, share_of, value_of
 from mlipbench.benchmarks.frames import predict
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
-from mlipbench.benchmarks.operations import frames_to_move
+from mlipbench.benchmarks.operations import covered_frames
 from mlipbench.benchmarks.rigid import Company, companies, energies_alone, touching_scale, virial_errors, virials
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
@@ -50,8 +49,8 @@ METRICS: Final = (
         name="virial_identity", title="Molecular virial", unit="", better="lower", good=2e-4, bad=5e-3, log_scale=True,
         headline=True,
         says="difference of tr W - Σ (r - R)·f and minus the slope of the energy along the logarithm of the scale,"
-        " relative to the median size of both on the scan (at least 1 meV per molecule); root mean square over scans"
-        " and scales; interval over trajectories",
+        " relative to the larger of both and of their median size on the scan (at least 1 meV per molecule); root mean"
+        " square over scans and scales; interval over trajectories",
     ),
 )  # fmt: skip
 DEFINED: Final = {metric.name: metric for metric in METRICS}
@@ -103,7 +102,7 @@ class Cohesion:
                 f"cohesion: nearest is {self.nearest:g}, farthest {self.farthest:g} and n_points {self.n_points}; 0.5"
                 " to 1.5, 1.5 to 10 and at least 11 are needed"
             )
-        chosen = self._chosen(data, model.spec.elements)
+        chosen = self._chosen(model, data)
         alone = energies_alone(model, chosen, context)
         scales = np.array([self._scales(one) for one in chosen])
         frames = [one.at(scale) for one, own in zip(chosen, scales, strict=True) for scale in own.tolist()]
@@ -145,9 +144,9 @@ class Cohesion:
             ),
         )  # fmt: skip
 
-    def _chosen(self, data: Dataset, elements: Sequence[str] | None) -> tuple[Company, ...]:
+    def _chosen(self, model: Model, data: Dataset) -> tuple[Company, ...]:
         """Return the frames to scan: with a cell first, then those of most molecules."""
-        offered = frames_to_move(data, n_frames=CANDIDATES * self.n_frames, max_atoms=self.max_atoms, elements=elements)
+        offered = covered_frames(model, data, n_frames=CANDIDATES * self.n_frames, max_atoms=self.max_atoms)
         found = companies(data, offered, lone_elements=self.lone_elements)
         order = sorted(found, key=lambda one: (-int(one.atoms.pbc.any()), -one.n_molecules, one.frame))
         return tuple(order[: self.n_frames])

@@ -13,7 +13,7 @@ import numpy as np
 
 from mlipbench.benchmarks.comparison import Names, bars, share_of, value_of
 from mlipbench.benchmarks.frames import predict
-from mlipbench.benchmarks.operations import frames_to_move
+from mlipbench.benchmarks.operations import covered_by, covered_frames
 from mlipbench.benchmarks.systems import as_numbers, as_texts, left_out_view
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
@@ -107,9 +107,9 @@ class Compression:
             ModelFailure: the model fails on all it covers.
         """
         self._check()
-        chosen = frames_to_move(data, n_frames=self.n_frames, max_atoms=self.max_atoms, elements=model.spec.elements)
+        chosen = covered_frames(model, data, n_frames=self.n_frames, max_atoms=self.max_atoms)
         rng = context.rng()
-        numbers = _covered(model, data)
+        numbers = np.unique(covered_by(model, data)[1].numbers)
         starts = [(0, int(k), data.frames[k]) for k in chosen]
         starts += [(1, n, heap(numbers, self.n_atoms, rng)) for n in range(self.n_random)]
         kept, scales, energies, contacts, sizes = [], [], [], [], []
@@ -211,16 +211,6 @@ class Compression:
                 f"compression: nearest is {self.nearest:g} and widest {self.widest:g}; 0.2 to {0.9 * TOUCHING:g} and 1"
                 " to 2 are needed"
             )
-
-
-def _covered(model: Model, data: Dataset) -> Int:
-    """Return the atomic numbers of the data that a model says it covers, all where it does not say."""
-    from ase.data import atomic_numbers
-
-    numbers = np.unique(data.numbers)
-    if model.spec.elements is None:
-        return numbers
-    return numbers[np.isin(numbers, [atomic_numbers[symbol] for symbol in model.spec.elements])]
 
 
 def scaled(atoms: Atoms, scale: float) -> Atoms:

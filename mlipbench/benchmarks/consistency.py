@@ -23,7 +23,7 @@ import numpy as np
 from mlipbench.benchmarks.comparison import bars, value_of
 from mlipbench.benchmarks.frames import predict
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
-from mlipbench.benchmarks.operations import covered_by, frames_to_move
+from mlipbench.benchmarks.operations import covered_by, covered_frames
 from mlipbench.benchmarks.pieces import cut_out, pieces
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
@@ -147,8 +147,7 @@ class Consistency:
             ModelFailure: the model is at fault.
         """
         self._check()
-        covered = model.spec.elements
-        chosen = frames_to_move(data, n_frames=self.n_frames, max_atoms=self.max_atoms, elements=covered)
+        chosen = covered_frames(model, data, n_frames=self.n_frames, max_atoms=self.max_atoms)
         rng = context.rng()
         frames = [data.frames[i] for i in chosen]
         said = predict(model, frames, context, remark="frames as they are")

@@ -132,7 +132,7 @@ class Diatomics:
             raise failures[0][1] if failures else refusals[0][1]
         return {
             "pair": np.array(kept, dtype=np.int64), "distance": np.array(distances),
-            "energy": np.array(energy), "pull": np.array(pull), 
+            "energy": np.array(energy), "pull": np.array(pull),
             "refused_pair": np.array([pair for pair, _ in refusals], dtype=np.int64).reshape(-1, 2),
             "refused_reason": as_numbers([str(refusal) for _, refusal in refusals]),
             "failed_pair": np.array([pair for pair, _ in failures], dtype=np.int64).reshape(-1, 2),
@@ -161,7 +161,7 @@ class Diatomics:
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
         """Show all curves, cut off above, and what each is judged by."""
-        grid = np.linspace(float(seen["distance"].min()), self.farthest_A, self.n_points)
+        grid = np.linspace(float(seen["distance"].min()), float(seen["distance"].max()), self.n_points)
         curves = []
         for x, energy in zip(seen["distance"], seen["energy"], strict=True):
             curve = np.interp(grid, x, energy - energy[-1])
@@ -224,8 +224,8 @@ class Diatomics:
             try:
                 return places, predict(model, dimers(pair, places), context, remark="two atoms")
             except ModelFailure as failure:
-                first = failure
-        raise first
+                last = failure
+        raise last
 
 
 def dimers(pair: tuple[int, int], distances_A: Float) -> list[Atoms]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -111,18 +111,28 @@ def covered_by(model: Model, data: Dataset) -> tuple[Int, Dataset]:
     return np.array(numbers, dtype=np.int64), data.take(numbers)
 
 
-def frames_to_move(data: Dataset, *, n_frames: int, max_atoms: int, elements: Sequence[str] | None = None) -> Int:
+def covered_frames(model: Model, data: Dataset, *, n_frames: int, max_atoms: int) -> Int:
+    """Return what `frames_to_move` does, among the frames that the model says it covers.
+
+    Raises:
+        BadInput: no frames are asked for.
+        NotApplicable: it covers none, or none of two to `max_atoms` atoms.
+    """
+    numbers, known = covered_by(model, data)
+    return np.asarray(numbers[frames_to_move(known, n_frames=n_frames, max_atoms=max_atoms)])
+
+
+def frames_to_move(data: Dataset, *, n_frames: int, max_atoms: int) -> Int:
     """Return frame numbers, ascending, half of them periodic where there are such frames.
 
     Args:
         data: to choose from.
         n_frames: how many, at most.
         max_atoms: larger frames are not used, and neither are lone atoms.
-        elements: chemical symbols that a model covers; frames with others are not used; None allows all.
 
     Raises:
         BadInput: no frames are asked for.
-        NotApplicable: no frame has between two and `max_atoms` atoms, or none such is covered.
+        NotApplicable: no frame has between two and `max_atoms` atoms.
     """
     if n_frames < 1:
         raise BadInput(f"n_frames is {n_frames}; it must be 1 or more")
@@ -131,12 +141,6 @@ def frames_to_move(data: Dataset, *, n_frames: int, max_atoms: int, elements: Se
         raise NotApplicable(
             f"data set {data.spec.name} has no frame of 2 to {max_atoms} atoms here; set max_atoms higher"
         )
-    if elements is not None:
-        known = set(elements)
-        lacking = sorted({symbol for i in fit for symbol in data.frames[i].symbols} - known)
-        fit = [i for i in fit if set(data.frames[i].symbols) <= known]
-        if not fit:
-            raise NotApplicable(f"the model does not cover {', '.join(lacking)}, and no frame here is without")
     periodic = [i for i in fit if data.frames[i].pbc.any()]
     free = [i for i in fit if not data.frames[i].pbc.any()]
     n_periodic = min(len(periodic), max((n_frames + 1) // 2, n_frames - len(free)))

@@ -15,7 +15,7 @@ import numpy as np
 
 from mlipbench.benchmarks.comparison import bars, value_of
 from mlipbench.benchmarks.frames import predict
-from mlipbench.benchmarks.operations import frames_to_move
+from mlipbench.benchmarks.operations import covered_frames
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import squares
@@ -88,7 +88,7 @@ class Reproducibility:
             NotApplicable: no frame is small enough, or the model does not cover them.
             ModelFailure: the model is at fault.
         """
-        chosen = frames_to_move(data, n_frames=self.n_frames, max_atoms=self.max_atoms, elements=model.spec.elements)
+        chosen = covered_frames(model, data, n_frames=self.n_frames, max_atoms=self.max_atoms)
         frames = [data.frames[i] for i in chosen]
         if len(chosen) == 1:  # alone, together and reversed would be one question, and memory would answer
             chosen = np.repeat(chosen, 2)

@@ -20,7 +20,7 @@ import numpy as np
 
 from mlipbench.benchmarks.comparison import bars, value_of
 from mlipbench.benchmarks.frames import predict
-from mlipbench.benchmarks.operations import OPERATIONS, PERIODIC_ONLY, Moved, frames_to_move
+from mlipbench.benchmarks.operations import OPERATIONS, PERIODIC_ONLY, Moved, covered_frames
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import squares
@@ -86,7 +86,7 @@ class Symmetry:
             NotApplicable: no frame has between two and `max_atoms` atoms.
             ModelFailure: the model is at fault.
         """
-        chosen = frames_to_move(data, n_frames=self.n_frames, max_atoms=self.max_atoms, elements=model.spec.elements)
+        chosen = covered_frames(model, data, n_frames=self.n_frames, max_atoms=self.max_atoms)
         rng = context.rng()
         frames = [data.frames[i] for i in chosen]
         original = predict(model, frames, context, remark="frames as they are")

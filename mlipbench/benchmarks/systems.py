@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlipbench.benchmarks.comparison import Errors, Names, value_of
-from mlipbench.benchmarks.frames import predict, together
+from mlipbench.benchmarks.frames import FRAMES_PER_CALL, predict, together
 from mlipbench.benchmarks.motion import distance
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
@@ -172,25 +172,27 @@ def predict_each(model: Model, frames: Sequence[Atoms], context: Context, *, rem
         ModelFailure: the model fails for every frame.
         NotApplicable: a frame holds what the model does not cover.
     """
-    try:
-        said = predict(model, frames, context, remark=remark)
-    except ModelFailure as failure:
-        if len(frames) == 1:
-            raise
-        first = failure
-    else:
-        none = np.zeros(0, dtype=np.int64)
-        return Answered(kept=np.arange(len(frames)), said=said, refused=none, reasons=())
-    kept, parts, refused, reasons = [], [], [], []
-    for number, atoms in enumerate(frames):
+    kept: list[int] = []
+    parts, refused, reasons = [], [], []
+    failures: list[ModelFailure] = []
+    for start in range(0, len(frames), FRAMES_PER_CALL):
+        own = range(start, min(start + FRAMES_PER_CALL, len(frames)))
         try:
-            parts.append(predict(model, [atoms], context, remark=remark))
-            kept.append(number)
-        except ModelFailure as failure:
-            refused.append(number)
-            reasons.append(str(failure).splitlines()[0])
+            parts.append(predict(model, [frames[k] for k in own], context, remark=remark))
+            kept += own
+            continue
+        except ModelFailure:  # of one of them: asked one by one, the others answer
+            pass
+        for number in own:
+            try:
+                parts.append(predict(model, [frames[number]], context, remark=remark))
+                kept.append(number)
+            except ModelFailure as failure:
+                failures.append(failure)
+                refused.append(number)
+                reasons.append(str(failure).splitlines()[0])
     if not kept:
-        raise first
+        raise failures[0]
     return Answered(
         kept=np.array(kept), said=together(parts), refused=np.array(refused, dtype=np.int64), reasons=tuple(reasons)
     )

@@ -90,8 +90,8 @@ METRICS: Final = (
     Metric(
         name="virial_identity", title="Molecular virial", unit="", better="lower", good=2e-4, bad=5e-3, log_scale=True,
         says="difference of tr W - Σ (r - R)·f and minus the slope of the energy along the logarithm of the scale,"
-        " relative to the median size of both on the scan (at least 1 meV per molecule); root mean square over places;"
-        f" {OVER}",
+        " relative to the larger of both and of their median size on the scan (at least 1 meV per molecule); root mean"
+        f" square over places; {OVER}",
     ),
     *(
         Metric(
