@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +90,19 @@ class Benchmark(Protocol):
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
         """Say what to show."""
+
+
+@runtime_checkable
+class Expecting(Protocol):
+    """A benchmark that can say which numbers these data allow."""
+
+    def expects(self, data: Dataset) -> tuple[str, ...]:
+        """Return names of metrics that a model which answers everything gets on these data."""
+
+
+def expected(benchmark: Benchmark, data: Dataset) -> tuple[str, ...]:
+    """Return names of metrics that must be there, whatever the model; none where the benchmark does not say."""
+    return benchmark.expects(data) if isinstance(benchmark, Expecting) else ()
 
 
 def no_progress(done: int, total: int, remark: str) -> None:

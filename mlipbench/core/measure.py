@@ -8,7 +8,7 @@ import numpy as np
 
 from mlipbench.core.metric import Metric, MetricValue, Samples
 from mlipbench.core.model import Float
-from mlipbench.physics.statistics import QUANTILES, estimate, sum_by_unit
+from mlipbench.physics.statistics import QUANTILES, estimate, reduce_rows, sum_by_unit
 
 
 def measure(metric: Metric, rows: Float, units: Sequence[str], reducer: str, *, part: str = "") -> MetricValue:
@@ -36,6 +36,12 @@ def measure(metric: Metric, rows: Float, units: Sequence[str], reducer: str, *, 
         metric=metric.name, part=part, value=found.value, stderr=found.stderr, low=found.low, high=found.high,
         n=found.n_units, samples=Samples(units=tuple(names), unit_of_row=unit, rows=rows, reducer=reducer),
     )  # fmt: skip
+
+
+def by_unit(samples: Samples) -> Float:
+    """Return the value of each unit alone, in the order of `samples.units`; shape (n_units,)."""
+    parts = [samples.rows[samples.unit_of_row == k] for k in range(len(samples.units))]
+    return np.array([reduce_rows(part, samples.reducer) for part in parts])
 
 
 def squares(errors: Float) -> Float:

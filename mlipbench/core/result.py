@@ -16,9 +16,15 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """The model answered."""
+    """The model answered.
+
+    Attributes:
+        values: what was measured.
+        expected: names of metrics that these data allow; one that is missing in `values` was not answered for.
+    """
 
     values: tuple[MetricValue, ...]
+    expected: tuple[str, ...] = ()
     outcome: Literal["measured"] = "measured"
 
 

@@ -45,6 +45,7 @@ class Row:
         time_limit_s: the job is killed after that, and the model has failed.
         limits: what the gate demands.
         weight: in the composite score.
+        demands: names of checks that must have been made; the gate cannot tell without them.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Row:
     time_limit_s: float = 600.0
     limits: tuple[Limit, ...] = ()
     weight: float = 1.0
+    demands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,10 +129,11 @@ def instance(row: Row, tier: Tier, *, where: str) -> Benchmark:
     if row.benchmark not in TABLE:
         raise unknown("benchmark", row.benchmark, TABLE, where=place)
     made = benchmark(row.benchmark)
-    for limit in row.limits:
-        known = [metric.name for metric in made.about.metrics]
-        if limit.metric not in known:
-            raise unknown("metric", limit.metric, known, where=f"{place}, limits")
+    known = [metric.name for metric in made.about.metrics]
+    named = [("limits", limit.metric) for limit in row.limits] + [("demands", name) for name in row.demands]
+    for key, name in named:
+        if name not in known:
+            raise unknown("metric", name, known, where=f"{place}, {key}")
     return build(made, parameters(row, tier), where=f"{place}, parameters")
 
 

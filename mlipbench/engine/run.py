@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mlipbench.core.benchmark import About, Benchmark, Context, Observation
+from mlipbench.core.benchmark import About, Benchmark, Context, Observation, expected
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.model import Model, ModelSpec, Progress, Trained
 from mlipbench.core.result import Broken, Failed, Measured, Outcome, Result, Skipped, Training
@@ -137,7 +137,7 @@ def _evaluate(
         model = _model(job) if given is None else asked(given, attempt, remember=False)
         scratch = store.root / SCRATCH / job.device.replace(":", "-") if given is None else None
         seen = made.observe(model, data, Context(seed=job.seed, device=job.device, progress=progress, scratch=scratch))
-        return seen, Measured(values=made.score(seen, data)), made.views(seen, data)
+        return seen, _scored(made, seen, data), made.views(seen, data)
 
     done = attempt(measure)
     if isinstance(done, Exception):
@@ -145,6 +145,11 @@ def _evaluate(
         return store.write(record, log=log() + _traceback(done))
     seen, outcome, views = done
     return store.write(_record(job, outcome, clock, about=made.about), observation=seen, views=views, log=log())
+
+
+def _scored(made: Benchmark, seen: Observation, data: Dataset) -> Measured:
+    """Turn what was seen into numbers, and note which ones the data allow."""
+    return Measured(values=made.score(seen, data), expected=expected(made, data))
 
 
 def _refuse_unlabelled(about: About, data: Dataset) -> None:
@@ -234,7 +239,7 @@ def rescore(stored: Stored, data_name: str, store: Store) -> Stored:
     made: Benchmark = build(benchmark(old.benchmark), old.parameters, where=str(stored.folder))
     data = _dataset(data_name, old.data_sha256).split(old.split)
     seen = stored.observation()
-    outcome = Measured(values=made.score(seen, data))
+    outcome = _scored(made, seen, data)
     result = replace(old, outcome=outcome, score_version=made.about.score_version, metrics=made.about.metrics)
     log = (stored.folder / "log.txt").read_text(encoding="utf-8")
     return store.write(result, observation=seen, views=made.views(seen, data), log=log)
