@@ -102,6 +102,15 @@ def _gate_parser(verb: argparse.ArgumentParser) -> None:
         "--against", metavar="NAME", help="model of the baseline to compare with (default: the candidate's name)"
     )
     verb.add_argument("--write-baseline", action="store_true", help="make the stored results the new baseline")
+    verb.add_argument(
+        "--accept-failed", metavar="WHY", default="",
+        help="with --write-baseline: accept failed checks, with the reason; it stands in every later verdict",
+    )  # fmt: skip
+    verb.add_argument(
+        "--error-rate", type=float, metavar="A",
+        help="share of suites in which an equally good model may be called worse (default: the suite's, 0.01)",
+    )  # fmt: skip
+    verb.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts for programs too")
 
 
 def _data_parser(verb: argparse.ArgumentParser) -> None:

@@ -109,19 +109,27 @@ def judge(given: Namespace) -> int:
     results = [one.result for one in belonging(Store(_store(given)), suite, tier, keys)]
     usual = Path("reports") / "baseline" / f"{suite.name}.json"
     path = usual if given.baseline is None else given.baseline
+    if given.accept_failed and not given.write_baseline:
+        raise BadInput("--accept-failed goes with --write-baseline: it says why a model that fails checks is one.")
     if given.write_baseline:
-        gate.write_baseline(results, _in_tier(suite, tier), path, models=[name], tier=tier)
+        gate.write_baseline(
+            results, _in_tier(suite, tier), path, models=[name], tier=tier, accept_failed=given.accept_failed
+        )
         _say(f"baseline of {name} in suite {suite.name} written to {path}")
         return GOOD
     if given.baseline is not None and not path.is_file():
         raise BadInput(f"--baseline {path}: there is no such file. Make one with --write-baseline.")
     baseline = gate.read_baseline(path) if path.is_file() else None
-    verdicts = gate.gate(results, suite, name, baseline, against=given.against or "", tier=tier)
+    rate = gate.ERROR_RATE if given.error_rate is None else given.error_rate
+    verdicts = gate.gate(results, suite, name, baseline, against=given.against or "", tier=tier, error_rate=rate)
+    if given.json is not None:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        page.replace_whole(given.json, gate.as_json(verdicts))
     console = _console()
-    if verdicts.exit_code == GOOD:
-        console.print(verdicts.says, markup=False)
-    else:
+    if any(verdict.status != "pass" for verdict in verdicts.verdicts):
         console.print(gate.shown(verdicts))
+    else:
+        console.print(" ".join([verdicts.says, verdicts.sensitivity]).strip(), markup=False)
     return verdicts.exit_code
 
 
@@ -247,10 +255,11 @@ def _write_page(given: Namespace, suite: Suite, tier: Tier, keys: Mapping[str, s
     console = _console()
     board = table.leaderboard([one.result for one in stored], suite, tier=tier)
     console.print(table.head(board, width=console.width), crop=False)
-    for model in board.models:
+    for model in board.everyone:
         for check in board.checks[model]:
-            if not check.passed:
-                _say(f"check failed: {model}, {check.row}: {check.says}")
+            if check.state == "failed":
+                kind = "check failed" if check.decides else "good to know"
+                _say(f"{kind}: {model}, {check.row}: {check.says}")
     _say(f"leaderboard: {written}")
 
 

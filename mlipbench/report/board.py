@@ -89,6 +89,17 @@ class Cell:
         return next((value for value in self.values if value.metric == metric and value.part == part), None)
 
     @property
+    def expected(self) -> frozenset[str]:
+        """Names of metrics that the data allow, whether the model answered or not."""
+        known = [result.outcome.expected for result in self.results if isinstance(result.outcome, Measured)]
+        return frozenset(name for names in known for name in names)
+
+    @property
+    def domain(self) -> str:
+        """What tells units of one name apart: the data and the split."""
+        return f"{self.results[-1].data_sha256}/{self.results[-1].split}" if self.results else ""
+
+    @property
     def conditions(self) -> str:
         """What has to agree before two cells of a row may be compared, as one text."""
         return json.dumps(

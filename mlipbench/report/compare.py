@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import stats
 
-from mlipbench.core.metric import Metric, MetricValue
+from mlipbench.core.measure import by_unit
+from mlipbench.core.metric import Metric, MetricValue, Samples
 from mlipbench.core.model import Float
 from mlipbench.physics.statistics import CONFIDENCE, SUMS
 
@@ -21,63 +22,201 @@ class Difference:
     """How far one value lies above another.
 
     Attributes:
-        value: first minus second, in the metric's unit.
-        stderr: of the difference; None when one of them has none.
-        critical: how many standard errors a difference must reach to be significant at 95 %.
-        paired: were both measured on the same units, and compared unit by unit?
+        value: first minus second in the metric's unit, or the logarithm of their ratio, over what both have.
+        is_ratio: the latter?
+        shift: what is tested: `value`, or for pairs the mean over units of the logarithms of their own ratios.
+        stderr: of the shift; None when one of the two has none.
+        freedom: degrees of freedom of the standard error, for Student's t.
+        influence: what each shared unit adds to the error; the squares add up to its variance. Empty when not paired.
     """
 
     value: float
+    is_ratio: bool = False
+    shift: float
     stderr: float | None
-    critical: float = Z
-    paired: bool = False
+    freedom: float = math.inf
+    influence: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def paired(self) -> bool:
+        """Were both measured on the same units, and compared unit by unit?"""
+        return bool(self.influence)
+
+    @property
+    def p_value(self) -> float:
+        """How often chance alone makes a difference of this size, of either sign; 1 when there is no interval."""
+        if self.stderr is None or self.value * self.shift < 0.0:
+            return 1.0  # a few units against all others: neither is ahead
+        return min(1.0, 2.0 * min(_tail(self, 1.0), _tail(self, -1.0)))
+
+    @property
+    def p_above(self) -> float:
+        """How often chance alone puts the first so far above the second; 1 when there is no interval."""
+        if self.stderr is None:
+            return 1.0
+        return max(0.5, _tail(self, 1.0)) if self.value <= 0.0 else _tail(self, 1.0)
 
     @property
     def significant(self) -> bool:
-        """Does zero lie outside the 95 % interval? True also when there is no interval and they differ."""
-        return abs(self.value) > self.critical * (self.stderr or 0.0)
+        """Does zero lie outside the 95 % interval? Never without one: what has no interval is level."""
+        return self.p_value < 1.0 - CONFIDENCE
+
+    def turned(self) -> Difference:
+        """Return second minus first."""
+        influence = {unit: -part for unit, part in self.influence.items()}
+        return replace(self, value=-self.value, shift=-self.shift, influence=influence)
+
+
+def _tail(found: Difference, sign: float) -> float:
+    """Return the chance of a shift as far on one side."""
+    if not found.stderr:
+        return 0.5 if found.shift == 0.0 else float(sign * found.shift < 0.0)
+    return float(stats.t.sf(sign * found.shift / found.stderr, found.freedom))
 
 
 def difference(first: MetricValue, second: MetricValue) -> Difference:
     """Compare two values of one metric.
 
-    Values that are made of sums over the same units (trajectories, molecules) are paired: the delete-one-unit
-    jackknife of their difference drops what both models find hard. Others count as independent.
+    Values that are made of sums over units (trajectories, molecules) are compared on the units that both have, which
+    drops what both models find hard: the mean over units of the logarithm of the ratio of the two models' own values,
+    with Student's t. Leaving out one unit at a time is not used for that: when errors of units differ in size, as they
+    do, a few of them make up most of a root mean square, and far in the tails, where many numbers are judged at once,
+    it calls equal models different ten times too often. Where a unit's value is not positive, there is nothing else
+    than the jackknife of the plain difference. Values without units in common count as independent.
 
-    Source: Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 11.
+    Args:
+        first: value of one model.
+        second: value of another.
 
-    >>> a, b = (MetricValue(metric="m", value=x, stderr=s, n=9) for x, s in ((5.0, 3.0), (1.0, 4.0)))
+    Source: paired t-test of log ratios, J. M. Bland & D. G. Altman, Brit. Med. J. 312, 1079 (1996); Efron & Tibshirani,
+    An Introduction to the Bootstrap (1993), chapter 11.
+
+    >>> a, b = (MetricValue(metric="m", value=x, stderr=s, n=9) for x, s in ((5.0, 3.0), (-1.0, 4.0)))
     >>> difference(a, b).stderr, difference(a, b).significant
     (5.0, False)
     """
+    units = shared_units(first.samples, second.samples)
+    if len(units) > 1 and first.samples is not None and second.samples is not None:
+        found = _paired(first.samples, second.samples, units)
+        if found is not None:
+            return found
     value = first.value - second.value
-    mine, theirs = _left_out(first), _left_out(second)
-    if mine is not None and theirs is not None and _same_units(first, second):
-        left, n = mine - theirs, len(mine)
-        stderr = math.sqrt((n - 1) / n * float(((left - left.mean()) ** 2).sum()))
-        critical = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1))
-        return Difference(value=value, stderr=stderr, critical=critical, paired=True)
     if first.stderr is None or second.stderr is None:
-        return Difference(value=value, stderr=None)
-    return Difference(value=value, stderr=math.hypot(first.stderr, second.stderr))
+        return Difference(value=value, shift=value, stderr=None)
+    parts = first.stderr, second.stderr
+    freedom = _welch(parts, (first.n, second.n))
+    return Difference(value=value, shift=value, stderr=math.hypot(*parts), freedom=freedom)
 
 
-def _same_units(first: MetricValue, second: MetricValue) -> bool:
-    """Are both made of the same units, reduced alike?"""
-    a, b = first.samples, second.samples
-    return a is not None and b is not None and a.units == b.units and a.reducer == b.reducer
+def _welch(parts: tuple[float, float], n: tuple[int, int]) -> float:
+    """Return Welch and Satterthwaite's degrees of freedom of the sum of two variances."""
+    whole = math.hypot(*parts)
+    below = sum((part / whole) ** 4 / max(1, k - 1) for part, k in zip(parts, n, strict=True)) if whole else 0.0
+    return 1.0 / below if below > 0.0 else math.inf
 
 
-def _left_out(value: MetricValue) -> Float | None:
-    """Return the value without each of its units, shape (n_units,); None when it cannot be had so."""
-    samples = value.samples
-    if samples is None or samples.reducer not in SUMS or len(samples.units) < 2:
-        return None
-    if len(samples.rows) != len(samples.units):
-        return None
+def shared_units(first: Samples | None, second: Samples | None) -> tuple[str, ...]:
+    """Return the units on which two values can be paired; none when they are not made of sums, or reduced otherwise."""
+    if first is None or second is None or first.reducer != second.reducer or first.reducer not in SUMS:
+        return ()
+    if any(len(one.rows) != len(one.units) for one in (first, second)):
+        return ()
+    theirs = set(second.units)
+    return tuple(unit for unit in first.units if unit in theirs)
+
+
+def left_out(samples: Samples, units: Sequence[str]) -> tuple[float, Float]:
+    """Return the value over some units, and the values with each of them left out; shape (n_units,)."""
+    place = {unit: k for k, unit in enumerate(samples.units)}
+    rows = samples.rows[[place[unit] for unit in units]]
+    total, reduce = rows.sum(axis=0), SUMS[samples.reducer]
     with np.errstate(divide="ignore", invalid="ignore"):
-        left = SUMS[samples.reducer](samples.rows.sum(axis=0) - samples.rows)
-    return left if bool(np.isfinite(left).all()) else None
+        return float(reduce(total)), np.asarray(reduce(total - rows), dtype=np.float64)
+
+
+def _paired(first: Samples, second: Samples, units: Sequence[str]) -> Difference | None:
+    """Compare unit by unit; None when that is not possible."""
+    (value, mine), (other, theirs) = left_out(first, units), left_out(second, units)
+    own = [by_unit(one)[[one.units.index(unit) for unit in units]] for one in (first, second)]
+    n = len(units)
+    if all(np.isfinite(one).all() and (one > 0.0).all() for one in own):
+        ratios = np.log(own[0] / own[1])
+        whole, shift, is_ratio = math.log(value / other), float(ratios.mean()), True
+        influence = (ratios - shift) / math.sqrt(n * (n - 1))
+    elif all(np.isfinite(x).all() for x in (value, other, mine, theirs)):
+        left = mine - theirs
+        whole = shift = value - other
+        influence, is_ratio = math.sqrt((n - 1) / n) * (left - left.mean()), False
+    else:
+        return None  # a unit that holds every item of a part leaves nothing when it is left out
+    return Difference(
+        value=whole, is_ratio=is_ratio, shift=shift, stderr=float(np.linalg.norm(influence)), freedom=n - 1,
+        influence=dict(zip(units, influence.tolist(), strict=True)),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a model may stand: from the best place that the data allow to the worst.
+
+    >>> Standing(first=2, last=4).words, Standing(first=1, last=1).words
+    ('2–4', '1')
+    """
+
+    first: int
+    last: int
+
+    @property
+    def words(self) -> str:
+        """As people write it."""
+        return str(self.first) if self.first == self.last else f"{self.first}–{self.last}"
+
+
+def standings(differences: Mapping[tuple[str, str], Difference], models: Sequence[str]) -> dict[str, Standing]:
+    """Return the range of places of each model, from all pairwise differences.
+
+    A pair is told apart at 95 % after Holm's correction for the number of pairs; a model stands behind those that are
+    surely better, and before those that are surely worse.
+
+    Args:
+        differences: by pairs of models, first minus second, in a quantity of which less is better.
+        models: names.
+
+    Source: S. Holm, Scand. J. Statist. 6, 65 (1979).
+    """
+    told = _told_apart(differences)
+    better = {model: sum(loser == model for _, loser in told) for model in models}
+    worse = {model: sum(winner == model for winner, _ in told) for model in models}
+    return {model: Standing(first=1 + better[model], last=len(models) - worse[model]) for model in models}
+
+
+def _told_apart(differences: Mapping[tuple[str, str], Difference]) -> list[tuple[str, str]]:
+    """Return the pairs (better, worse) that Holm's procedure tells apart."""
+    out = []
+    ordered = sorted(differences.items(), key=lambda item: item[1].p_value)
+    for k, ((first, second), found) in enumerate(ordered):
+        if found.p_value > (1.0 - CONFIDENCE) / (len(ordered) - k):
+            break
+        if found.value != 0.0:
+            out.append((first, second) if found.value < 0.0 else (second, first))
+    return out
+
+
+def ranked(metric: Metric, values: Mapping[str, MetricValue]) -> dict[str, Standing]:
+    """Return where each model may stand at one metric; fewer than two models have no places.
+
+    Args:
+        metric: says which way is better.
+        values: by model.
+    """
+    if len(values) < 2:
+        return {}
+    models = sorted(values)
+    pairs = [(a, b) for k, a in enumerate(models) for b in models[k + 1 :]]
+    found = {(a, b): difference(values[a], values[b]) for a, b in pairs}
+    if metric.better == "higher":
+        found = {pair: one.turned() for pair, one in found.items()}
+    return standings(found, models)
 
 
 def leaders(metric: Metric, values: Mapping[str, MetricValue]) -> tuple[str | None, frozenset[str]]:
@@ -87,11 +226,10 @@ def leaders(metric: Metric, values: Mapping[str, MetricValue]) -> tuple[str | No
         metric: says which way is better.
         values: by model; with fewer than two there is no best.
     """
-    if len(values) < 2:
+    places = ranked(metric, values)
+    if not places:
         return None, frozenset()
     sign = 1.0 if metric.better == "lower" else -1.0
     best = min(values, key=lambda model: (sign * values[model].value, model))
-    tied = {
-        model for model, value in values.items() if model != best and not difference(value, values[best]).significant
-    }
-    return best, frozenset(tied)
+    level = {model for model, place in places.items() if model != best and place.first <= places[best].last}
+    return best, frozenset(level)

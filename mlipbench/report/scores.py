@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
+from scipy import stats
 
-from mlipbench.core.metric import Metric, MetricValue, score
+from mlipbench.core.measure import by_unit
+from mlipbench.core.metric import Metric, MetricValue, Role, Severity, score
+from mlipbench.core.policy import POLICY_WORDS, Policy, counted, metric_score
 from mlipbench.core.suite import Limit
+from mlipbench.physics.statistics import CONFIDENCE
 from mlipbench.report.board import Board, Cell, Line
-from mlipbench.report.compare import Z
+from mlipbench.report.compare import Difference, Z, left_out, shared_units
 
-N_DRAWS: Final = 2000
-METHOD: Final = (
-    "Every headline value of an accuracy row is mapped to 0…1 on the fixed scale of its metric (1 at “good”, 0 at "
-    "“bad”; the scales are listed with each benchmark and do not depend on which models take part). A row scores the "
-    "mean of its headline metrics, and the composite is the mean over rows, weighted as the suite says. A failed row "
-    "scores 0; a skipped one and one that was not run have no score and lower the coverage. The 95 % interval comes "
-    f"from {N_DRAWS} draws from the values' own intervals; the metrics of one row move together, rows independently. "
-    "Checks and costs are shown beside it and are no part of it."
-)
+CheckState: TypeAlias = Literal["passed", "failed", "not made"]
+SEVERITY_WORDS: Final[Mapping[Severity, str]] = {
+    "must": "every potential must",
+    "fatal": "fatal where it will be used",
+    "good to know": "good to know",
+}
+
+
+def method(policy: Policy) -> str:
+    """Say how the composite is made."""
+    return (
+        "Every headline value of an accuracy row is mapped to 0…1 on the scale of its metric: 1 at “good”, 0 at "
+        "“bad” or at what a model that knows nothing gets on the same data, whichever is nearer; scales do not "
+        "depend on which models take part. A row scores the mean of its headline metrics; one that the data allow "
+        f"and the model did not answer scores 0. Failures: {POLICY_WORDS[policy]}. The composite is the mean over "
+        "rows, weighted as the suite says. A failed row scores 0; a skipped one and one that was not run have no "
+        "score and lower the coverage. The 95 % interval leaves out one unit (trajectory, system) at a time, in "
+        "all rows that share it, and so does the comparison of two models. Checks, properties, diagnostics and "
+        "costs are shown beside it and are no part of it."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +50,8 @@ class Composite:
         high: upper end.
         scored: rows that gave a score, failures among them.
         rows: rows that could have given one.
+        influence: what each unit, named by its data and its name, adds to the error; squares add up to a variance.
+        variance: of what cannot be told apart by units.
     """
 
     value: float | None
@@ -41,6 +59,8 @@ class Composite:
     high: float | None = None
     scored: int = 0
     rows: int = 0
+    influence: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    variance: float = 0.0
 
     @property
     def coverage(self) -> float:
@@ -48,49 +68,100 @@ class Composite:
         return self.scored / self.rows if self.rows else 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One thing a model must do.
-
-    Attributes:
-        row: name.
-        metric: name; empty when the row as a whole failed.
-        passed: did it?
-        says: one sentence without full stop.
-    """
-
-    row: str
-    metric: str
-    passed: bool
-    says: str
-
-
-def composite(board: Board, model: str) -> Composite:
-    """Return the composite score of one model; `METHOD` says how it is made."""
+def composite(board: Board, model: str, *, policy: Policy = "worst") -> Composite:
+    """Return the composite score of one model; `method` says how it is made."""
     lines = [line for line in board.lines if line.grade == "validation" and line.row.weight > 0.0]
-    rng = np.random.default_rng(0)
-    total, draws, weights, scored, uncertain = 0.0, np.zeros(N_DRAWS), 0.0, 0, False
+    total, weights, scored = 0.0, 0.0, 0
+    influence: dict[tuple[str, str], float] = {}
+    variance = 0.0
     for line in lines:
-        cell = board.cell(model, line.name)
-        z = rng.standard_normal(N_DRAWS)
-        values = headline_values(line, cell)
-        if cell.state == "failed":
-            mean, spread = 0.0, np.zeros(N_DRAWS)
-        elif values:
-            mean = float(np.mean([score(metric, value.value) for metric, value in values]))
-            spread = np.mean([_drawn(metric, value, z) for metric, value in values], axis=0)
-            uncertain |= any(value.low is not None for _, value in values)
-        else:
+        found = _row_score(line, board.cell(model, line.name), policy)
+        if found is None:
             continue
+        value, parts, other = found
         weight = line.row.weight
-        total, draws, weights, scored = total + weight * mean, draws + weight * spread, weights + weight, scored + 1
+        total, weights, scored = total + weight * value, weights + weight, scored + 1
+        variance += (weight * other) ** 2
+        for unit, part in parts.items():
+            influence[unit] = influence.get(unit, 0.0) + weight * part
     if not scored:
         return Composite(value=None, rows=len(lines))
-    value = total / weights
-    if not uncertain:
-        return Composite(value=value, scored=scored, rows=len(lines))
-    low, high = (float(x) for x in np.quantile(draws / weights, [0.025, 0.975]))
-    return Composite(value=value, low=min(low, value), high=max(high, value), scored=scored, rows=len(lines))
+    bare = Composite(
+        value=total / weights, scored=scored, rows=len(lines), variance=variance / weights**2,
+        influence={unit: part / weights for unit, part in influence.items()},
+    )  # fmt: skip
+    error = _error(bare.influence, bare.variance)
+    if error.stderr is None:
+        return bare
+    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, error.freedom)) * error.stderr
+    return replace(bare, low=max(0.0, total / weights - reach), high=min(1.0, total / weights + reach))
+
+
+def composite_difference(first: Composite, second: Composite) -> Difference:
+    """Return how far one composite lies above another, unit by unit where both have the unit."""
+    units = {*first.influence, *second.influence}
+    influence = {unit: first.influence.get(unit, 0.0) - second.influence.get(unit, 0.0) for unit in units}
+    error = _error(influence, first.variance + second.variance)
+    value = (first.value or 0.0) - (second.value or 0.0)
+    return replace(error, value=value, shift=value)
+
+
+def _error(influence: Mapping[tuple[str, str], float], variance: float) -> Difference:
+    """Return the standard error of a sum over units of several data sets, with Satterthwaite's degrees of freedom."""
+    domains: dict[str, list[float]] = {}
+    for (domain, _), part in influence.items():
+        domains.setdefault(domain, []).append(part)
+    parts = [(float(np.square(own).sum()), len(own) - 1) for own in domains.values()]
+    whole = sum(part for part, _ in parts) + variance
+    if not influence and not variance:
+        return Difference(value=0.0, shift=0.0, stderr=None)
+    below = sum(part**2 / max(1, freedom) for part, freedom in parts)
+    freedom = whole**2 / below if below > 0.0 else math.inf
+    return Difference(value=0.0, shift=0.0, stderr=math.sqrt(whole), freedom=freedom)
+
+
+def _row_score(line: Line, cell: Cell, policy: Policy) -> tuple[float, dict[tuple[str, str], float], float] | None:
+    """Return a row's score, the influence of each unit on it, and the standard error of what has no units."""
+    if cell.state == "failed":
+        return 0.0, {}, 0.0
+    if cell.state != "measured":
+        return None
+    pairs = [(metric, cell.value(metric.name)) for metric in line.headline if role(line, metric) == "merit"]
+    counts = [(metric, value) for metric, value in pairs if value is not None or metric.name in cell.expected]
+    if not counts:
+        return None
+    influence: dict[tuple[str, str], float] = {}
+    other = 0.0
+    for metric, value in counts:
+        if value is None:
+            continue
+        units, parts, spread = _score_error(metric, counted(metric, value, policy=policy), cell.domain)
+        other += spread / len(counts)
+        for unit, part in zip(units, parts, strict=True):
+            influence[unit] = influence.get(unit, 0.0) + part / len(counts)
+    scores = [metric_score(metric, value, policy=policy) for metric, value in counts]
+    return float(np.mean(scores)), influence, other
+
+
+def _score_error(
+    metric: Metric, value: MetricValue, domain: str
+) -> tuple[list[tuple[str, str]], Sequence[float], float]:
+    """Return the influence of each unit on the score of a value, or else its standard error."""
+    units = shared_units(value.samples, value.samples)
+    if value.samples is not None and len(units) > 1:
+        whole, left = left_out(value.samples, units)
+        # a benchmark may have corrected the value for what it fitted, and the same share belongs to its parts
+        share = value.value / whole if whole else 1.0
+        if np.isfinite(left).all():
+            scores = np.array([score(metric, share * x, zero=value.zero) for x in left])
+            parts = math.sqrt((len(units) - 1) / len(units)) * (scores - scores.mean())
+            return [(domain, unit) for unit in units], parts.tolist(), 0.0
+    ends = [value.value if end is None else end for end in (value.low, value.high)]
+    if value.low is None and value.high is None:
+        return [], [], 0.0
+    sides = 2.0 if value.low is not None and value.high is not None else 1.0
+    low, high = (score(metric, end, zero=value.zero) for end in ends)
+    return [], [], abs(high - low) / (sides * Z)
 
 
 def headline_values(line: Line, cell: Cell) -> list[tuple[Metric, MetricValue]]:
@@ -99,13 +170,9 @@ def headline_values(line: Line, cell: Cell) -> list[tuple[Metric, MetricValue]]:
     return [(metric, value) for metric, value in pairs if value is not None]
 
 
-def _drawn(metric: Metric, value: MetricValue, z: np.ndarray) -> np.ndarray:
-    """Return scores of values moved by z in the bad direction, along their interval; shape of z."""
-    if value.low is None or value.high is None:
-        return np.full(len(z), score(metric, value.value))
-    toward_high = z if metric.better == "lower" else -z
-    reach = np.where(toward_high > 0.0, value.high - value.value, value.value - value.low)
-    return np.array([score(metric, float(x)) for x in value.value + reach * toward_high / Z])
+def role(line: Line, metric: Metric) -> Role:
+    """Return what a metric is for in a row; what a benchmark of grade "verification" measures is a check."""
+    return "check" if line.grade == "verification" and metric.role == "merit" else metric.role
 
 
 def past_limit(limit: Limit, value: float) -> bool:
@@ -119,38 +186,112 @@ def past_limit(limit: Limit, value: float) -> bool:
     return above or below
 
 
-def checks(board: Board, model: str) -> tuple[Check, ...]:
-    """Return what the model must do: rows of grade "verification", one check per metric.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing a model must do.
 
-    A metric passes when it keeps the suite's limits or, where the suite sets none, when it is better than the "bad"
-    end of its scale.
+    Attributes:
+        row: name.
+        metric: name; empty for the row as a whole.
+        title: for people.
+        severity: see `Metric`.
+        state: a check that was not made has not been passed.
+        says: one sentence without full stop.
+        value: of the worst unit, in the metric's unit; None when there is none.
+        is_demanded: does the suite insist on it, or do the data allow it?
     """
-    out: list[Check] = []
-    for line in board.lines:
-        cell = board.cell(model, line.name)
-        if line.grade != "verification":
-            continue
-        if cell.state == "failed":
-            out.append(Check(row=line.name, metric="", passed=False, says=f"{line.title}: {first_line(cell.reason)}"))
-        for metric in line.metrics:
-            value = cell.value(metric.name)
-            if value is not None:
-                out.append(_check(line, metric, value.value))
+
+    row: str
+    metric: str
+    title: str
+    severity: Severity = "must"
+    state: CheckState
+    says: str
+    value: float | None = None
+    is_demanded: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Did it pass?"""
+        return self.state == "passed"
+
+    @property
+    def decides(self) -> bool:
+        """May no model that fails this be used?"""
+        return self.severity != "good to know"
+
+
+def checks(board: Board, model: str) -> tuple[Check, ...]:
+    """Return what the model must do: one check per metric of that role.
+
+    A metric passes when the worst of its independent units keeps the suite's limits or, where the suite sets none, is
+    better than the "bad" end of its scale, and when the model gave an answer for all that it covers. A mean over units
+    would let one broken frame among many pass.
+    """
+    return tuple(check for line in board.lines for check in row_checks(line, board.cell(model, line.name)))
+
+
+def row_checks(line: Line, cell: Cell) -> tuple[Check, ...]:
+    """Return the checks of one row."""
+    known = [metric for metric in line.metrics if role(line, metric) == "check"]
+    demands = line.row.demands
+    if cell.state == "failed":
+        says = f"{line.title}: {first_line(cell.reason)}"
+        return (Check(row=line.name, metric="", title=line.title, state="failed", says=says),) if known else ()
+    if cell.state != "measured":
+        if not known and not demands:
+            return ()
+        says = f"{line.title}: not made: {first_line(cell.reason)}"
+        return (
+            Check(
+                row=line.name, metric="", title=line.title, state="not made", says=says, is_demanded=bool(demands)
+            ),
+        )  # fmt: skip
+    out = []
+    for metric in known:
+        value = cell.value(metric.name)
+        if value is not None:
+            out.append(_check(line, metric, value))
+        elif metric.name in (*demands, *cell.expected):
+            out.append(Check(
+                row=line.name, metric=metric.name, title=metric.title, severity=metric.severity, state="not made",
+                says=f"{metric.title}: not made: the row gave no such value", is_demanded=True,
+            ))  # fmt: skip
     return tuple(out)
 
 
-def _check(line: Line, metric: Metric, value: float) -> Check:
-    """Hold one value against its limits, or its scale."""
+def worst_unit(metric: Metric, value: MetricValue) -> tuple[float, str]:
+    """Return the value of the worst independent unit and its name; the value itself where no units are known."""
+    if value.samples is None or len(value.samples.units) < 2:
+        return value.value, ""
+    each = by_unit(value.samples)
+    worst = int(np.argmax(each) if metric.better == "lower" else np.argmin(each))
+    is_worse = each[worst] > value.value if metric.better == "lower" else each[worst] < value.value
+    return (float(each[worst]), value.samples.units[worst]) if is_worse else (value.value, "")
+
+
+def _check(line: Line, metric: Metric, value: MetricValue) -> Check:
+    """Hold the worst unit of a value against its limits, or its scale."""
+    worst, unit_name = worst_unit(metric, value)
     limits = [limit for limit in line.row.limits if limit.metric == metric.name and not limit.part]
     if limits:
-        passed = not any(past_limit(limit, value) for limit in limits)
+        passed = not any(past_limit(limit, worst) for limit in limits)
         bound = " and ".join(limit_words(limit) for limit in limits)
     else:
-        passed = score(metric, value) > 0.0
+        passed = score(metric, worst) > 0.0
         bound = f"{'below' if metric.better == 'lower' else 'above'} {metric.bad:g}"
+    # a suite that sets a limit of its own means it
+    severity: Severity = "must" if limits and metric.severity == "good to know" else metric.severity
     unit = f" {metric.unit}" if metric.unit else ""
-    says = f"{metric.title} {value:.2g}{unit}, must be {bound}"
-    return Check(row=line.name, metric=metric.name, passed=passed, says=says)
+    says = f"{metric.title} {worst:.2g}{unit}{f' ({unit_name})' if unit_name else ''}, must be {bound}"
+    if value.failed:
+        passed = False
+        more = ", …" if len(value.failed) > 2 else ""
+        says = f"{metric.title}: no answer for {', '.join(value.failed[:2])}{more} ({len(value.failed)} in all)"
+    return Check(
+        row=line.name, metric=metric.name, title=metric.title, severity=severity, value=worst,
+        state="passed" if passed else "failed", says=says, is_demanded=metric.name in line.row.demands,
+    )  # fmt: skip
 
 
 def limit_words(limit: Limit) -> str:

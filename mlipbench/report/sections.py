@@ -13,9 +13,9 @@ from mlipbench.report.board import STATE_WORDS, Cell, Line, State
 from mlipbench.report.cards import card, provenance
 from mlipbench.report.figures import figures
 from mlipbench.report.panels import colour_of
-from mlipbench.report.scores import METHOD, Composite, first_line, past_limit
+from mlipbench.report.scores import SEVERITY_WORDS, Check, Composite, first_line, method, past_limit, role
 from mlipbench.report.table import Leaderboard
-from mlipbench.report.words import count, listed, measured, number, plain, spread
+from mlipbench.report.words import count, listed, measured, n_of, number, plain, spread
 
 Views = Callable[[str], tuple[View, ...]]
 GRADE_WORDS: Final = {"verification": "check", "validation": "accuracy", "cost": "cost"}
@@ -30,8 +30,8 @@ def page(board: Leaderboard, views: Views, *, tier: Tier | None, entries: Mappin
         tier: that was asked for; for the command that makes the page again.
         entries: what is known of models besides their results.
     """
-    colours = colour_of(board.models)
-    known = [card(board, model, entries.get(model), colours[model]) for model in board.models]
+    colours = colour_of(board.everyone)
+    known = [card(board, model, entries.get(model), colours[model]) for model in board.everyone]
     benchmarks = _benchmarks(board, views, colours)
     figures_there = any(row["figures"] for benchmark in benchmarks for row in benchmark["rows"])
     return {
@@ -39,6 +39,8 @@ def page(board: Leaderboard, views: Views, *, tier: Tier | None, entries: Mappin
         "tier": tier,
         "summary": _summary(board),
         "verdicts": [_verdict(board, model, colours[model]) for model in board.models],
+        "checks": _matrix(board, colours),
+        "seeds_note": _seeds_note(board),
         "alerts": _alerts(board, {one["model"]: one["level_of_theory"] for one in known}),
         "headline": _headline(board, known),
         "benchmarks": benchmarks,
@@ -48,7 +50,7 @@ def page(board: Leaderboard, views: Views, *, tier: Tier | None, entries: Mappin
             for model, row, state, first, rest in verdicts.reasons(board)
         ],
         "provenance": provenance(board, tier),
-        "method": METHOD,
+        "method": method(board.policy),
         "has_figures": figures_there or any(one["history"].panels for one in known),
     }
 
@@ -94,14 +96,64 @@ def _alerts(board: Leaderboard, levels: Mapping[str, str]) -> list[dict[str, str
     """Return what a reader must know before any number."""
     out = []
     for model in board.models:
-        failed = [check for check in board.checks[model] if not check.passed]
+        failed = [check for check in board.checks[model] if check.state == "failed" and check.decides]
         if failed:
-            told = "; ".join(f"{check.row}: {check.says}" for check in failed)
-            head = f"{len(failed)} of {count(len(board.checks[model]), 'check')} failed"
-            out.append({"kind": "bad", "head": f"{model}: {head}", "text": f"{told}."})
+            head = f"{model}: {count(len(failed), 'deciding check')} failed"
+            out.append({"kind": "bad", "head": head, "text": f"{listed([check.title for check in failed])}."})
     out += [{"kind": "warn", "head": "Not comparable", "text": text} for text in verdicts.incomparable(board)]
     theory = " ".join(verdicts.other_theory(board, levels).values())
     return out + ([{"kind": "warn", "head": "Other level of theory", "text": theory}] if theory else [])
+
+
+def _seeds_note(board: Leaderboard) -> str:
+    """Say whether intervals hold the scatter of trainings."""
+    several = [model for model in board.models if _n_trainings(board, model) > 1]
+    if not several:
+        return "Intervals hold no training seeds: each model was trained once, and another seed may move it further."
+    rest = "" if len(several) == len(board.models) else "; those of the others hold none"
+    counts = ", ".join(f"{model} ({_n_trainings(board, model)})" for model in several)
+    return f"Intervals of models trained several times hold the scatter of their training seeds: {counts}{rest}."
+
+
+def _n_trainings(board: Leaderboard, model: str) -> int:
+    """Count the trainings behind a model's numbers."""
+    return max(
+        (len({result.model_key for result in board.cell(model, line.name).results}) for line in board.rows), default=0
+    )
+
+
+def _matrix(board: Leaderboard, colours: Mapping[str, str]) -> dict[str, Any]:
+    """Return which model keeps which check: one line per check, those that decide first, one column per model."""
+    models = [model for model in board.everyone if board.checks[model]]
+    found = {model: {(one.row, one.metric): one for one in board.checks[model]} for model in models}
+    rows: dict[tuple[str, str], Check] = {}
+    for model in models:
+        for key, one in found[model].items():
+            if one.metric:
+                rows.setdefault(key, one)
+    places = {line.name: place for place, line in enumerate(board.rows)}
+    severities = list(SEVERITY_WORDS)
+    ordered = sorted(rows, key=lambda key: (severities.index(rows[key].severity), places[key[0]]))
+    return {
+        "models": [{"model": model, "colour": colours[model]} for model in models],
+        "rows": [
+            {
+                "row": key[0], "title": rows[key].title, "severity": rows[key].severity,
+                "words": SEVERITY_WORDS[rows[key].severity],
+                "cells": [_mark(found[model].get(key) or found[model].get((key[0], ""))) for model in models],
+            }
+            for key in ordered
+        ],
+    }  # fmt: skip
+
+
+def _mark(check: Check | None) -> dict[str, str]:
+    """Return one check of one model as a sign with the sentence behind it."""
+    if check is None:
+        return {"state": "none", "sign": "–", "says": "not made: the model or the data have no such quantity"}
+    signs = {"passed": "✓", "failed": "✗", "not made": "–"}
+    state = {"passed": "passed", "failed": "failed" if check.decides else "remark", "not made": "none"}[check.state]
+    return {"state": state, "sign": signs[check.state], "says": check.says}
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -121,13 +173,15 @@ def _headline(board: Leaderboard, known: Sequence[dict[str, Any]]) -> dict[str, 
         start += len(columns)
     by_model = {one["model"]: one for one in known}
     rows = []
-    for model in board.models:
+    for model in board.everyone:
         cells: list[dict[str, Any]] = []
         for group in groups:
             cells += _cells(board, group["line"], model, group["columns"])
+        place = board.standings.get(model)
         rows.append({
             "model": model, "card": by_model[model], "score": _score(board.scores[model]),
-            "checks": _checks(board, model), "cells": cells,
+            "place": "mark" if model in board.marks else "" if place is None else place.words,
+            "is_mark": model in board.marks, "checks": _checks(board, model), "cells": cells,
         })  # fmt: skip
     return {"groups": groups, "rows": rows, "n_columns": start}
 
@@ -162,7 +216,10 @@ def _cells(board: Leaderboard, line: Line, model: str, columns: Sequence[dict[st
         ranked = line.grade != "verification"
         best, tied = board.leaders(line, column["metric"].name) if ranked else (None, frozenset())
         mark = "best" if model == best else "tied" if model in tied else ""
+        place = board.ranks.get((line.name, column["metric"].name), {}).get(model) if ranked else None
         shown = _shown(line, column["metric"], cell.value(column["metric"].name), model)
+        if place is not None and shown.get("title"):
+            shown["title"] += f", place {place.words}"
         out.append({**shown, "mark": mark, "columns": str(column["number"]), "span": 1})
     return out
 
@@ -178,16 +235,22 @@ def _shown(line: Line, metric: Metric, value: MetricValue | None, model: str, pa
     """Return one number as it stands in a table; `key` tells its record in the JSON twin."""
     if value is None:
         return {"state": "none", "word": "–", "reason": "not measured: the model or the data have no such quantity"}
+    judged = role(line, metric) in ("merit", "check")
     limits = [limit for limit in line.row.limits if limit.metric == metric.name and limit.part == part]
-    interval = "" if value.low is None or value.high is None else f"{number(value.low)} to {number(value.high)}"
+    ends = [number(end) if end is not None else "open" for end in (value.low, value.high)]
+    has_interval = value.low is not None or value.high is not None
+    rating = score(metric, value.value, zero=value.zero)
     title = [
-        f"95 % interval {interval} {metric.unit}".strip() if interval else "no interval: a single independent unit",
-        f"n = {value.n}", f"score {score(metric, value.value):.2f}",
+        f"95 % interval {ends[0]} to {ends[1]} {metric.unit}".strip() if has_interval else "no interval can be given",
+        f"n = {value.n}", f"score {rating:.2f}" if judged else metric.role,
+        "" if value.zero is None else f"a model that knows nothing: {number(value.zero)}",
+        f"no answer for {', '.join(value.failed)}" if value.failed else "",
     ]  # fmt: skip
     return {
         "state": "measured", "text": measured(value), "spread": spread(value), "n": value.n,
         "value": f"{value.value:.6g}",
-        "tint": "" if part else f"s{round(10 * score(metric, value.value))}", "title": "" if part else ", ".join(title),
+        "tint": "" if part or not judged else f"s{round(10 * rating)}",
+        "title": "" if part else ", ".join(text for text in title if text), "n_of": n_of(value),
         "limits": [{"text": _bounds(limit), "past": past_limit(limit, value.value)} for limit in limits],
         "key": (model, line.name, metric.name, part),
     }  # fmt: skip
@@ -202,14 +265,22 @@ def _bounds(limit: Limit) -> str:
 def _checks(board: Leaderboard, model: str) -> dict[str, Any]:
     """Sum up what the model must do."""
     found = board.checks[model]
-    failed = [check for check in found if not check.passed]
+    failed = [check for check in found if check.state == "failed" and check.decides]
+    made = [check for check in found if check.state != "not made"]
     lines = [line for line in board.rows if line.grade == "verification"]
-    if not found:
+    if not made:
         states = [STATE_WORDS[board.cell(model, line.name).state].lower() for line in lines]
         return {"state": "none", "text": states[0].capitalize() if states else "–", "detail": "", "value": -1}
+    remarks = [check for check in found if check.state == "failed" and not check.decides]
     detail = "; ".join(check.says for check in failed or found)
-    text = f"✗ {len(failed)} of {len(found)} failed" if failed else f"✓ {len(found)} passed"
-    return {"state": "failed" if failed else "passed", "text": text, "detail": detail, "value": -len(failed)}
+    rest = "".join([
+        f", {count(len(remarks), 'remark')}" if remarks else "",
+        f", {len(found) - len(made)} not made" if len(found) > len(made) else "",
+    ])
+    text = f"✗ {len(failed)} of {len(made)} failed" if failed else f"✓ {len(made) - len(remarks)} passed"
+    return {
+        "state": "failed" if failed else "passed", "text": f"{text}{rest}", "detail": detail, "value": -len(failed)
+    }  # fmt: skip
 
 
 # --- one section per benchmark ----------------------------------------------------------------------------------------
@@ -231,7 +302,7 @@ def _benchmarks(board: Leaderboard, views: Views, colours: Mapping[str, str]) ->
 
 def _row(board: Leaderboard, line: Line, views: Views, colours: Mapping[str, str]) -> dict[str, Any]:
     """Return the tables and figures of one row."""
-    there = [model for model in board.models if board.cell(model, line.name).values]
+    there = [model for model in board.everyone if board.cell(model, line.name).values]
     shown: dict[str, Sequence[View]] = {model: views(board.cell(model, line.name).results[0].job_id) for model in there}
     metrics = [m for m in line.metrics if any(board.cell(model, line.name).value(m.name) for model in there)]
     columns = [{"number": i + 1, **_column(metric)} for i, metric in enumerate(metrics)]
@@ -240,7 +311,7 @@ def _row(board: Leaderboard, line: Line, views: Views, colours: Mapping[str, str
         "line": line, "about": _about_row(line), "columns": columns, "anchor": _anchor(board, line),
         "models": [
             {"model": model, "colour": colours[model], "cells": _cells(board, line, model, columns)}
-            for model in board.models
+            for model in board.everyone
         ],
         "parts": _parts(board, line, there), "split_by": _split_by(board, line, there), "figures": drawn,
         "parameters": _parameters(board, line),

@@ -9,24 +9,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from mlipbench.core.metric import Metric
+from mlipbench.core.metric import Metric, MetricValue
+from mlipbench.core.policy import Policy, counted
 from mlipbench.core.result import Result
 from mlipbench.core.suite import Suite, Tier
 from mlipbench.report.board import STATE_WORDS, Board, Cell, Line, assemble
-from mlipbench.report.compare import leaders
-from mlipbench.report.scores import Check, Composite, checks, composite
-from mlipbench.report.words import measured, widest
+from mlipbench.report.compare import Standing, leaders, ranked, standings
+from mlipbench.report.scores import Check, Composite, checks, composite, composite_difference, role
+from mlipbench.report.words import measured, n_of, widest
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+REFERENCE_KIND: Final = "reference"  # of models that mark what knowing nothing is worth
 MIN_WIDTH: Final = 100  # of a line where nobody says how wide it is, as in a log
 TERMINAL_METRICS: Final = 2  # per row
 TERMINAL_NAME: Final = 20  # letters of a model
 COLUMNS: Final = (
-    "model", "row", "metric", "part", "unit", "value", "low", "high", "stderr", "n", "outcome", "reason",
+    "model", "row", "metric", "part", "unit", "value", "low", "high", "stderr", "n", "n_all", "n_failed", "role",
+    "rank_first", "rank_last", "outcome", "reason",
 )  # fmt: skip
 
 
@@ -37,14 +40,27 @@ class Leaderboard:
     Attributes:
         board: cells and lines.
         models: names, the best composite first; those without a score come last.
+        marks: names of reference models, which are shown and not ranked.
         scores: by model.
         checks: what each model must do, and whether it did.
+        policy: what a system costs that a model gives no answer for.
+        standings: where each model with a score may stand, from the pairwise differences of composites.
+        ranks: where each model may stand at one metric, by row and metric.
     """
 
     board: Board
     models: tuple[str, ...]
+    marks: tuple[str, ...]
     scores: Mapping[str, Composite]
     checks: Mapping[str, tuple[Check, ...]]
+    policy: Policy = "worst"
+    standings: Mapping[str, Standing]
+    ranks: Mapping[tuple[str, str], Mapping[str, Standing]]
+
+    @property
+    def everyone(self) -> tuple[str, ...]:
+        """Models, then marks."""
+        return (*self.models, *self.marks)
 
     @property
     def suite(self) -> Suite:
@@ -63,30 +79,55 @@ class Leaderboard:
     def leaders(self, row: Line, metric: str) -> tuple[str | None, frozenset[str]]:
         """Return the best model at one metric of a row, and those the data cannot tell from it."""
         definition = row.metric(metric)
-        found = {model: self.cell(model, row.name).value(metric) for model in self.models}
-        values = {model: value for model, value in found.items() if value is not None}
-        return leaders(definition, values) if definition is not None else (None, frozenset())
+        if definition is None or role(row, definition) != "merit":
+            return None, frozenset()
+        return leaders(definition, _counted(self.board, self.models, row, definition, self.policy))
 
 
-def leaderboard(results: Sequence[Result], suite: Suite, *, tier: Tier | None = None) -> Leaderboard:
+def leaderboard(
+    results: Sequence[Result], suite: Suite, *, tier: Tier | None = None, policy: Policy = "worst"
+) -> Leaderboard:
     """Put results in order.
 
     Args:
         results: evaluations and trainings, in any order.
         suite: whose rows to show.
         tier: rows that do not run in this tier are left out; None keeps all.
+        policy: what a system costs that a model gives no answer for.
     """
     board = assemble(results, suite, tier=tier)
-    scores = {model: composite(board, model) for model in board.models}
+    kinds = {result.model: result.spec.kind for result in results if result.spec is not None}
+    marks = tuple(model for model in board.models if kinds.get(model) == REFERENCE_KIND)
+    scores = {model: composite(board, model, policy=policy) for model in board.models}
 
     def place(model: str) -> tuple[float, str]:
         value = scores[model].value
         return (1.0 if value is None else -value, model)
 
+    models = tuple(sorted((model for model in board.models if model not in marks), key=place))
     return Leaderboard(
-        board=board, models=tuple(sorted(board.models, key=place)), scores=scores,
+        board=board, models=models, marks=marks, scores=scores, policy=policy,
         checks={model: checks(board, model) for model in board.models},
+        standings=_standings(scores, models),
+        ranks={
+            (line.name, metric.name): ranked(metric, _counted(board, models, line, metric, policy))
+            for line in board.lines for metric in line.metrics if role(line, metric) == "merit"
+        },
     )  # fmt: skip
+
+
+def _counted(board: Board, models: Sequence[str], line: Line, metric: Metric, policy: Policy) -> dict[str, MetricValue]:
+    """Return the values that are ranked, systems without an answer counted as the policy says."""
+    found = {model: board.cell(model, line.name).value(metric.name) for model in models}
+    return {model: counted(metric, value, policy=policy) for model, value in found.items() if value is not None}
+
+
+def _standings(scores: Mapping[str, Composite], models: Sequence[str]) -> dict[str, Standing]:
+    """Return where each model may stand by its composite, each pair of models compared on the units they share."""
+    there = [model for model in models if scores[model].value is not None]
+    pairs = [(a, b) for k, a in enumerate(there) for b in there[k + 1 :]]
+    # turned round, as a high score is good
+    return standings({(a, b): composite_difference(scores[b], scores[a]) for a, b in pairs}, there)
 
 
 def records(board: Leaderboard) -> list[dict[str, Any]]:
@@ -96,11 +137,12 @@ def records(board: Leaderboard) -> list[dict[str, Any]]:
     empty row, the metric "score", and the number of rows it rests on as n.
     """
     out = []
-    for model in board.models:
+    for model in board.everyone:
         overall = board.scores[model]
         if overall.value is not None:
             out.append(_record(
                 model=model, metric="score", value=overall.value, low=overall.low, high=overall.high, n=overall.scored,
+                **_places(board.standings.get(model)),
             ))  # fmt: skip
         for line in board.rows:
             cell = board.cell(model, line.name)
@@ -108,18 +150,25 @@ def records(board: Leaderboard) -> list[dict[str, Any]]:
                 out.append(_record(model=model, row=line.name, outcome=cell.state, reason=cell.reason))
             for value in cell.values:
                 metric = line.metric(value.metric)
+                place = None if value.part else board.ranks.get((line.name, value.metric), {}).get(model)
                 out.append(_record(
                     model=model, row=line.name, metric=value.metric, part=value.part,
                     unit="" if metric is None else metric.unit, value=value.value, low=value.low, high=value.high,
-                    stderr=value.stderr, n=value.n,
+                    stderr=value.stderr, n=value.n, n_all=value.n_all, n_failed=len(value.failed),
+                    role="" if metric is None else role(line, metric), **_places(place),
                 ))  # fmt: skip
     return out
+
+
+def _places(standing: Standing | None) -> dict[str, int]:
+    """Return a range of places as columns."""
+    return {} if standing is None else {"rank_first": standing.first, "rank_last": standing.last}
 
 
 def _record(**given: Any) -> dict[str, Any]:
     """Fill in the keys that were not given."""
     empty: dict[str, Any] = dict.fromkeys(COLUMNS)
-    texts = {"row": "", "metric": "", "part": "", "unit": "", "outcome": "measured", "reason": ""}
+    texts = {"row": "", "metric": "", "part": "", "unit": "", "role": "", "outcome": "measured", "reason": ""}
     return {**empty, **texts, **given}
 
 
@@ -130,17 +179,28 @@ def as_json(board: Leaderboard) -> str:
         "schema": SCHEMA,
         "suite": suite.name,
         "suite_version": suite.version,
+        "policy": board.policy,
         "models": [
             {
                 "model": model,
+                "is_mark": model in board.marks,
                 "score": board.scores[model].value,
                 "low": board.scores[model].low,
                 "high": board.scores[model].high,
                 "coverage": board.scores[model].coverage,
-                "checks_passed": sum(check.passed for check in board.checks[model]),
-                "checks": len(board.checks[model]),
+                **{"rank_first": None, "rank_last": None, **_places(board.standings.get(model))},
+                "checks": [
+                    {
+                        "row": check.row,
+                        "metric": check.metric,
+                        "severity": check.severity,
+                        "state": check.state,
+                        "says": check.says,
+                    }
+                    for check in board.checks[model]
+                ],
             }
-            for model in board.models
+            for model in board.everyone
         ],
         "records": records(board),
     }
@@ -171,20 +231,20 @@ def head(board: Leaderboard, *, width: int = MIN_WIDTH) -> Table:
     from rich.table import Column, Table
     from rich.text import Text
 
-    left = [("score", ""), ("rows scored", ""), ("checks", "")]
+    left = [("place", ""), ("score", ""), ("rows scored", ""), ("checks", "")]
     lines = [line for line in board.rows if line.grade != "verification"]  # the checks are summed up in one line
     for line in lines:
         left += [(line.name, "bold"), *((f"  {_short_title(metric)}", "") for metric in _first(line))]
-    columns = {model: _column(board, lines, model) for model in board.models}
+    columns = {model: _column(board, lines, model) for model in board.everyone}
     taken = max(cell_len(text) for text, _ in left)
     shown: list[str] = []
-    for model in board.models:
+    for model in board.everyone:
         wider = taken + 2 + max(cell_len(text.plain) for text in columns[model])
         if shown and wider > width:
             break
         shown.append(model)
         taken = wider
-    more = len(board.models) - len(shown)
+    more = len(board.everyone) - len(shown)
     table = Table(
         Column(no_wrap=True), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, width=taken,
         title=Text(f"{board.suite.name} {board.suite.version}"), title_justify="left", title_style="bold",
@@ -216,7 +276,9 @@ def _column(board: Leaderboard, lines: Sequence[Line], model: str) -> list[Text]
     name = model if len(model) <= TERMINAL_NAME else f"{model[: TERMINAL_NAME - 1]}…"
     overall = board.scores[model]
     score = "–" if overall.value is None else f"{overall.value:.2f}"
-    out = [Text(name), Text(score), Text(f"{overall.scored} of {overall.rows}"), _checks_text(board.checks[model])]
+    place = "mark" if model in board.marks else board.standings[model].words if model in board.standings else "–"
+    out = [Text(name), Text(place), Text(score), Text(f"{overall.scored} of {overall.rows}")]
+    out.append(_checks_text(board.checks[model]))
     for line in lines:
         cell = board.cell(model, line.name)
         out.append(Text("") if cell.values else _state_text(cell))
@@ -233,17 +295,18 @@ def _value_text(board: Leaderboard, line: Line, metric: Metric, cell: Cell) -> T
         return Text("–" if cell.values else "", style="dim")
     best, tied = board.leaders(line, metric.name)
     style = "bold green" if cell.model == best else "green" if cell.model in tied else ""
-    return Text(f"{measured(value)} {widest(value)}".strip(), style=style)
+    return Text(" ".join(x for x in (measured(value), widest(value), n_of(value)) if x), style=style)
 
 
 def _checks_text(found: tuple[Check, ...]) -> Text:
     """Say for a terminal how many checks passed."""
     from rich.text import Text
 
-    failed = sum(not check.passed for check in found)
+    failed = sum(check.state == "failed" and check.decides for check in found)
+    passed = sum(check.passed for check in found)
     if not found:
         return Text("–", style="dim")
-    return Text(f"{failed} failed", style="bold red") if failed else Text(f"{len(found)} passed", style="green")
+    return Text(f"{failed} failed", style="bold red") if failed else Text(f"{passed} passed", style="green")
 
 
 def _state_text(cell: Cell) -> Text:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from mlipbench.core.metric import score
+from mlipbench.core.metric import Metric, MetricValue, score
 from mlipbench.report.board import State
-from mlipbench.report.scores import first_line, headline_values, past_limit
+from mlipbench.report.scores import first_line, headline_values, past_limit, role
 from mlipbench.report.table import Leaderboard
-from mlipbench.report.words import count, listed, measured
+from mlipbench.report.words import count, listed, measured, number
+
+LITTLE_SKILL = 0.7  # of the error of a model that knows nothing
 
 
 def sentence(board: Leaderboard, model: str) -> str:
     """Return the verdict on one model: what speaks against it first, then how good it is, then its weakest number."""
-    parts = [*_against(board, model), _how_good(board, model), _standing(board, model), _weakest(board, model)]
+    parts = [
+        *_against(board, model), *_ignorance(board, model), _how_good(board, model), _standing(board, model),
+        _weakest(board, model),
+    ]  # fmt: skip
     return " ".join(part for part in parts if part)
 
 
@@ -22,22 +27,53 @@ def tone(board: Leaderboard, model: str) -> str:
     """Return "bad", "good", "fair", "poor" or "none", for the colour of a verdict."""
     overall = board.scores[model]
     failed = any(board.cell(model, line.name).state == "failed" for line in board.rows)
-    if failed or any(not check.passed for check in board.checks[model]):
+    if failed or any(check.state == "failed" and check.decides for check in board.checks[model]):
         return "bad"
-    return "none" if overall.value is None else _grade(overall.value)
+    return "none" if overall.value is None else _grade(board, model, overall.value)
 
 
-def _grade(value: float) -> str:
-    """Name a score."""
-    return "good" if value >= 0.7 else "fair" if value >= 0.35 else "poor"
+def _grade(board: Leaderboard, model: str, value: float) -> str:
+    """Name a score; no model is good that at something hardly beats knowing nothing."""
+    if value >= 0.7 and not unskilled(board, model):
+        return "good"
+    return "fair" if value >= 0.35 else "poor"
+
+
+def unskilled(board: Leaderboard, model: str) -> list[tuple[str, Metric, MetricValue]]:
+    """Return row, metric and value of headline numbers at which a model hardly beats one that knows nothing."""
+    out = []
+    for line in board.rows:
+        if line.grade != "validation":
+            continue
+        for metric, value in headline_values(line, board.cell(model, line.name)):
+            is_error = metric.better == "lower" and role(line, metric) == "merit"
+            if is_error and value.zero is not None and value.value > LITTLE_SKILL * value.zero:
+                out.append((line.name, metric, value))
+    return out
+
+
+def _ignorance(board: Leaderboard, model: str) -> list[str]:
+    """Say where a model hardly beats one that knows nothing."""
+    found = unskilled(board, model)
+    if not found:
+        return []
+    told = [
+        f"{metric.title} on {row} ({measured(value)} against {measured_zero(value)})" for row, metric, value in found
+    ]
+    return [f"Hardly better than a model that knows nothing: {listed(told, at_most=2)}."]
+
+
+def measured_zero(value: MetricValue) -> str:
+    """Write what a model that knows nothing gets."""
+    return number(0.0 if value.zero is None else value.zero)
 
 
 def _against(board: Leaderboard, model: str) -> list[str]:
     """Say what failed, and what is past a limit."""
     out = []
-    broken = [check.says for check in board.checks[model] if not check.passed]
+    broken = [check.title for check in board.checks[model] if check.state == "failed" and check.decides]
     if broken:
-        out.append(f"Fails {count(len(broken), 'check')} it must pass ({listed(broken, at_most=2)}).")
+        out.append(f"Fails {count(len(broken), 'deciding check')} ({listed(broken, at_most=3)}).")
     failed = [line.name for line in board.rows if board.cell(model, line.name).state == "failed"]
     if failed:
         out.append(f"Failed on {listed(failed)}, which counts as 0.")
@@ -64,7 +100,9 @@ def _how_good(board: Leaderboard, model: str) -> str:
     ]  # fmt: skip
     missing = f" ({listed(list(dict.fromkeys(rest)))}: {overall.rows - overall.scored})" if rest else ""
     rows = f"all {overall.rows}" if overall.scored == overall.rows else f"{overall.scored} of {overall.rows}"
-    return f"Scores {overall.value:.2f} of 1 ({_grade(overall.value)}) over {rows} accuracy rows{missing}."
+    grade, place = _grade(board, model, overall.value), board.standings.get(model)
+    where = "" if place is None or len(board.models) < 2 else f", place {place.words} of {len(board.standings)}"
+    return f"Scores {overall.value:.2f} of 1 ({grade}{where}) over {rows} accuracy rows{missing}."
 
 
 def _standing(board: Leaderboard, model: str) -> str:
@@ -98,9 +136,13 @@ def _standing(board: Leaderboard, model: str) -> str:
 def _weakest(board: Leaderboard, model: str) -> str:
     """Name the headline number with the lowest score, when it is not a good one."""
     found = [
-        (score(metric, value.value), f"{metric.title}, {measured(value)} {metric.unit}".strip(), line.name)
+        (
+            score(metric, value.value, zero=value.zero), f"{metric.title}, {measured(value)} {metric.unit}".strip(),
+            line.name,
+        )
         for line in board.rows if line.grade == "validation"
         for metric, value in headline_values(line, board.cell(model, line.name))
+        if role(line, metric) == "merit"
     ]  # fmt: skip
     if not found or min(found)[0] >= 0.7:
         return ""

@@ -36,10 +36,28 @@ def _fixed(value: float, digits: int) -> str:
     return f"{rounded:,.{max(digits, 0)}f}".replace(",", NARROW_SPACE) if abs(rounded) >= 10_000 else text
 
 
-def spread(value: MetricValue) -> str:
-    """Write the 95 % interval as "± x", or as "+a −b" where it is lopsided; empty when there is none."""
-    if value.low is None or value.high is None:
+def n_of(value: MetricValue) -> str:
+    """Say of how many systems there is an answer, where not of all: "20 of 22", failures named apart.
+
+    >>> n_of(MetricValue(metric="m", value=1.0, n=9, failed=("a",), n_all=22))
+    '9 of 22, 1 failed'
+    """
+    if not value.failed and value.n_all in (None, value.n):
         return ""
+    n_all = value.n + len(value.failed) if value.n_all is None else value.n_all
+    return f"{value.n} of {n_all}{f', {len(value.failed)} failed' if value.failed else ''}"
+
+
+def spread(value: MetricValue) -> str:
+    """Write the 95 % interval as "± x", as "+a −b" where it is lopsided, or its one end; empty when there is none."""
+    if value.low is None or value.high is None:
+        return (
+            f"≥ {number(value.low)}"
+            if value.low is not None
+            else f"≤ {number(value.high)}"
+            if value.high is not None
+            else ""
+        )
     below, above = value.value - value.low, value.high - value.value
     larger, smaller = max(below, above), min(below, above)
     if larger == 0.0:
@@ -50,9 +68,9 @@ def spread(value: MetricValue) -> str:
 
 
 def widest(value: MetricValue) -> str:
-    """Write the 95 % interval as "± x" with the wider of its two sides; empty when there is none."""
+    """Write the 95 % interval as "± x" with the wider of its two sides, or its one end; empty when there is none."""
     if value.low is None or value.high is None:
-        return ""
+        return spread(value)
     return f"±{_short(max(value.value - value.low, value.high - value.value), value.value)}"
 
 

@@ -200,7 +200,7 @@ def test_outcomes_have_their_words_colours_and_reasons(text: str) -> None:
     assert "the model's forces are not finite in frame 3" in words
     assert "mlipbench data vacuum ecemc_gfn1" in words
     assert "KeyError: 'x'" in words and "File speed.py, line 1 <oops>" in words
-    assert "checks failed" in words and "E0s were fitted" in words
+    assert "deciding check failed" in words and "E0s were fitted" in words
 
 
 def test_tables_can_be_sorted_by_keyboard_and_say_how_they_are(text: str) -> None:

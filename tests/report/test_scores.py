@@ -113,16 +113,23 @@ def test_pairing_removes_what_both_models_find_hard() -> None:
     apart = difference(replace(first, samples=None), replace(second, samples=None))
     assert paired.paired and not apart.paired
     assert paired.significant and not apart.significant
-    assert paired.value == apart.value == pytest.approx(first.value - second.value)
+    assert paired.is_ratio and paired.value == pytest.approx(np.log(first.value / second.value))
+    assert apart.value == pytest.approx(first.value - second.value)
 
 
-def test_paired_standard_error_of_means_is_the_textbook_one() -> None:
+@pytest.mark.parametrize("level", [5.0, -5.0])
+def test_paired_standard_errors_are_the_textbook_ones(level: float) -> None:
     mean = replace(FORCE, name="mean")
     rng = np.random.default_rng(1)
-    a, b = rng.normal(5.0, 1.0, 20), rng.normal(4.0, 1.0, 20)
+    a, b = level + rng.normal(0.0, 0.5, 20), level + rng.normal(0.0, 0.5, 20)
     units = [f"u{i:02d}" for i in range(20)]
     one, two = (measure(mean, np.column_stack([x, np.ones(20)]), units, "mean") for x in (a, b))
-    assert difference(one, two).stderr == pytest.approx((a - b).std(ddof=1) / np.sqrt(20))
+    expected = np.log(a / b) if level > 0.0 else a - b
+    found = difference(one, two)
+    assert found.stderr == pytest.approx(expected.std(ddof=1) / np.sqrt(20))
+    assert found.shift == pytest.approx(expected.mean())
+    whole = np.log(a.mean() / b.mean()) if level > 0.0 else a.mean() - b.mean()
+    assert found.value == pytest.approx(whole)
 
 
 def test_other_units_are_not_paired() -> None:

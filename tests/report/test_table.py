@@ -34,11 +34,12 @@ def test_golden_records() -> None:
         result("rigid-body", "a", Skipped(reason="no molecules")),
     ]  # fmt: skip
     found = table.records(table.leaderboard(results, SUITE))
+    merit = (None, 0, "merit", None, None, "measured", "")
     assert [tuple(record.values()) for record in found[:4]] == [
-        ("a", "", "score", "", "", 0.5, low, high, None, 1, "measured", ""),
-        ("a", "errors-test", "force_rmse", "", "meV/Å", 110.0, 100.0, 120.0, 5.0, 12, "measured", ""),
-        ("a", "errors-test", "force_rmse", "element=H", "meV/Å", 90.0, None, None, None, 1, "measured", ""),
-        ("a", "errors-control", "", "", "", None, None, None, None, None, "absent", "there is no result in the store"),
+        ("a", "", "score", "", "", 0.5, low, high, None, 1, None, None, "", 1, 1, "measured", ""),
+        ("a", "errors-test", "force_rmse", "", "meV/Å", 110.0, 100.0, 120.0, 5.0, 12, *merit),
+        ("a", "errors-test", "force_rmse", "element=H", "meV/Å", 90.0, None, None, None, 1, *merit),
+        ("a", "errors-control", "", "", "", *[None] * 7, "", None, None, "absent", "there is no result in the store"),
     ]  # fmt: skip
     assert tuple(found[4].values())[-2:] == ("skipped", "no molecules")
     assert all(tuple(record) == table.COLUMNS for record in found)
@@ -111,13 +112,17 @@ def test_verdicts_say_what_speaks_against_a_model_first(finished: list[Fake]) ->
     found = board(finished)
     bad = found.models[-1]
     text = verdicts.sentence(found, bad)
-    assert text.startswith("Fails 1 check it must pass (Rotation, forces 3.2 meV/Å, must be at most 0.001).")
+    assert text.startswith("Fails 1 deciding check (Rotation, forces).")
     assert "Failed on rigid-body, which counts as 0." in text
     assert "Past the suite's limit: errors-test Force RMSE." in text
     assert "3 of 4 accuracy rows (skipped: 1)" in text
     assert verdicts.tone(found, bad) == "bad"
     good = verdicts.sentence(found, "ace-medium")
-    assert good.startswith("Scores ") and "of 1 (good) over all 4 accuracy rows" in good and "est in 8 of 8" in good
+    assert (
+        good.startswith("Scores ")
+        and "of 1 (good, place 1 of 3) over all 4 accuracy rows" in good
+        and "est in 8 of 8" in good
+    )
 
 
 def test_one_model_alone_is_best_at_nothing() -> None:

@@ -1,0 +1,221 @@
+"""Is a model worse than the accepted one, when all numbers of a suite are asked at once?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from scipy import stats
+
+from mlipbench.core.metric import Metric, MetricValue, Samples
+from mlipbench.core.model import Float
+from mlipbench.report.compare import Difference, difference, shared_units
+
+N_DRAWS: Final = 20_000
+POWER: Final = 0.8
+METHOD: Final = (
+    "All merits of the suite are one family. Each is compared on the units (trajectories, systems) that both models "
+    "have: the mean over units of the logarithm of the ratio of the two models' own values, with Student's t; counts "
+    "by exact tests. A number is worse when chance alone makes the smallest p-value of the whole family that small in "
+    "fewer than the stated share of suites, and when it is worse by more than the metric's tolerance. The distribution "
+    f"of the smallest p-value is drawn with {N_DRAWS} random weightings of the units, which keep the correlations "
+    "between numbers made of the same units."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One number of the family: is it worse than it was?
+
+    Attributes:
+        row: of the suite.
+        metric: definition.
+        new: value of the candidate.
+        old: value of the accepted model.
+        domain: what tells units of one name apart: data and split.
+        tolerance: share of the accepted value by which a number may be worse.
+        error: difference in the bad direction; None for counts.
+        p: chance of a difference this bad between equally good models; None where nothing tells.
+    """
+
+    row: str
+    metric: Metric
+    new: MetricValue
+    old: MetricValue
+    domain: str
+    tolerance: float
+    error: Difference | None
+    p: float | None
+
+    @property
+    def worse_by(self) -> float:
+        """By which share of the accepted value it is worse; negative when it is better."""
+        if self.error is not None and self.error.is_ratio:
+            # on shared units, which may be fewer than either value was made of
+            return math.expm1(self.error.value)
+        change = self.new.value - self.old.value if self.metric.better == "lower" else self.old.value - self.new.value
+        return change / abs(self.old.value) if self.old.value else math.copysign(math.inf, change) if change else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the family says of one number.
+
+    Attributes:
+        question: see there.
+        adjusted_p: chance that the smallest p-value of the whole family is this small; None where nothing tells.
+        worse: beyond noise and beyond the tolerance?
+        detectable: smallest share by which it would have to be worse to be found with a power of 80 %; None for counts
+            and where nothing tells.
+    """
+
+    question: Question
+    adjusted_p: float | None
+    worse: bool
+    detectable: float | None
+
+
+def question(
+    row: str, metric: Metric, new: MetricValue, old: MetricValue, *, domain: str, tolerance: float | None = None
+) -> Question:
+    """Compare one number with the accepted one.
+
+    Args:
+        row: of the suite.
+        metric: definition.
+        new: of the candidate.
+        old: of the accepted model.
+        domain: what tells units of one name apart: data and split.
+        tolerance: None takes the metric's.
+    """
+    bare = Question(
+        row=row, metric=metric, new=new, old=old, domain=domain, error=None, p=None,
+        tolerance=metric.tolerance if tolerance is None else tolerance,
+    )  # fmt: skip
+    exact = EXACT.get(new.samples.reducer) if new.samples is not None else None
+    if exact is not None and new.samples is not None and old.samples is not None:
+        return replace(bare, p=exact(new.samples, old.samples, metric.better == "lower"))
+    error = difference(new, old)
+    if metric.better == "higher":
+        error = error.turned()
+    return replace(bare, error=error, p=None if error.stderr is None else error.p_above)
+
+
+def _share(new: Samples, old: Samples, few_is_good: bool) -> float:  # noqa: FBT001
+    """Fisher's exact test of two shares; rows hold hits and trials."""
+    (hits, trials), (old_hits, old_trials) = new.rows.sum(axis=0).round(), old.rows.sum(axis=0).round()
+    table = [[hits, trials - hits], [old_hits, old_trials - old_hits]]
+    return float(stats.fisher_exact(table, alternative="greater" if few_is_good else "less").pvalue)
+
+
+def _rate(new: Samples, old: Samples, few_is_good: bool) -> float:  # noqa: FBT001
+    """Exact test of two Poisson rates, given the sum of events; rows hold events and exposure.
+
+    Source: J. Przyborowski & H. Wilenski, Biometrika 31, 313 (1940).
+    """
+    (events, time), (old_events, old_time) = new.rows.sum(axis=0), old.rows.sum(axis=0)
+    total = round(events + old_events)
+    if not total:
+        return 1.0
+    way = "greater" if few_is_good else "less"
+    return float(stats.binomtest(round(events), total, time / (time + old_time), alternative=way).pvalue)
+
+
+EXACT: Final[dict[str, Callable[[Samples, Samples, bool], float]]] = {"share": _share, "rate": _rate}
+
+
+def answers(questions: Sequence[Question], *, error_rate: float) -> list[Answer]:
+    """Judge a whole family at once; `METHOD` says how.
+
+    Args:
+        questions: all of them.
+        error_rate: share of suites in which one number or more of an equally good model may be called worse.
+
+    Source: P. H. Westfall & S. S. Young, Resampling-Based Multiple Testing (1993), min-p; E. Mammen, Ann. Statist. 21,
+    255 (1993), random weights.
+    """
+    told = [one for one in questions if one.p is not None]
+    smallest = np.sort(_smallest_p(told))
+    level = float(np.quantile(smallest, error_rate)) if told else 0.0
+    out = []
+    for one in questions:
+        adjusted = None if one.p is None else (1 + int(np.searchsorted(smallest, one.p, "right"))) / (1 + N_DRAWS)
+        beyond_noise = adjusted is not None and adjusted <= error_rate
+        out.append(Answer(
+            question=one, adjusted_p=adjusted, worse=beyond_noise and one.worse_by > one.tolerance,
+            detectable=_detectable(one, level),
+        ))  # fmt: skip
+    return out
+
+
+def _smallest_p(told: Sequence[Question]) -> Float:
+    """Draw the smallest p-value of equally good models, shape (N_DRAWS,).
+
+    Each unit gets a random weight, the same in all numbers made of it. The sums of weighted influences are normal with
+    the right correlations; divided by one random standard error for all numbers of the same units they are Student's t.
+    """
+    rng = np.random.default_rng(0)
+    smallest = np.ones(N_DRAWS)
+    weights: dict[tuple[str, str], Float] = {}
+    spreads: dict[tuple[str, tuple[str, ...]], Float] = {}
+    for one in told:
+        error = one.error
+        if error is None or not error.influence or not error.stderr:
+            smallest = np.minimum(smallest, rng.random(N_DRAWS))
+            continue
+        units = tuple(sorted(error.influence))
+        for unit in units:
+            if (one.domain, unit) not in weights:
+                weights[one.domain, unit] = rng.standard_normal(N_DRAWS)
+        if (one.domain, units) not in spreads:
+            spreads[one.domain, units] = np.sqrt(rng.chisquare(error.freedom, N_DRAWS) / error.freedom)
+        drawn = sum(error.influence[unit] / error.stderr * weights[one.domain, unit] for unit in units)
+        smallest = np.minimum(smallest, stats.t.sf(drawn / spreads[one.domain, units], error.freedom))
+    return smallest
+
+
+def _detectable(one: Question, level: float) -> float | None:
+    """Return the smallest share that would be found with a power of 80 % when p-values below `level` count."""
+    error = one.error
+    if error is None or not error.stderr or not level or not one.old.value:
+        return None
+    scale = 1.0 if error.is_ratio else 1.0 / abs(one.old.value)
+    beyond_noise = scale * error.stderr * _shift(float(f"{level:.2g}"), error.freedom)
+    tolerance = math.log1p(one.tolerance) if error.is_ratio else one.tolerance
+    reach = max(beyond_noise, tolerance + scale * error.stderr * float(stats.t.ppf(POWER, error.freedom)))
+    if reach > math.log(1e3):
+        return None
+    return math.expm1(reach) if error.is_ratio else reach
+
+
+@lru_cache(maxsize=4096)
+def _shift(level: float, freedom: float) -> float:
+    """Return by how many standard errors a mean must move so that a t-test at `level` finds it in 80 % of cases.
+
+    >>> round(_shift(0.025, 1e9), 2), round(_shift(0.025, 5), 2)
+    (2.8, 3.51)
+    """
+    if math.isinf(freedom) or freedom > 1e6:
+        return float(stats.norm.isf(level) + stats.norm.ppf(POWER))
+    critical = float(stats.t.isf(level, freedom))
+    from scipy.optimize import brentq
+
+    return float(brentq(lambda shift: stats.nct.sf(critical, freedom, shift) - POWER, 0.0, 3.0 * critical + 10.0))
+
+
+def lost_units(new: MetricValue, old: MetricValue) -> tuple[list[str], list[str]]:
+    """Return units of the accepted value that the candidate failed on, and those that it does not cover."""
+    if old.samples is None:
+        return [], []
+    mine: set[str] = set(new.samples.units) if new.samples is not None else set(old.samples.units)
+    failed = [unit for unit in old.samples.units if unit in new.failed]
+    return failed, [unit for unit in old.samples.units if unit not in mine and unit not in new.failed]
+
+
+def has_shared_units(new: MetricValue, old: MetricValue) -> bool:
+    """Is there a unit that both were measured on? True where one of them names none."""
+    return new.samples is None or old.samples is None or bool(shared_units(new.samples, old.samples))
