@@ -217,6 +217,7 @@ def _record(job: Job, outcome: Outcome, clock: Clock, *, about: About | None = N
         dataset=f"{spec.name}@{spec.version}" if spec else job.data, data_sha256=job.data_sha256, split=job.split,
         level_of_theory=spec.level_of_theory if spec else "", outcome=outcome,
         provenance=clock.stop(device=job.device, seed=job.seed), spec=job.model,
+        training_seed=job.training_seed, training_form=job.training_form,
     )  # fmt: skip
     if about is None:
         return result
