@@ -82,7 +82,15 @@ def _run_parser(verb: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     verb.add_argument("--data", metavar="D", help="run every row on this data set instead: name, manifest or file")
     verb.add_argument("--out", type=Path, default=SITE, metavar="DIR", help="folder of the page (default %(default)s)")
+    _seeds_parser(verb)
     _where_parser(verb)
+
+
+def _seeds_parser(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--training-seeds", type=int, metavar="N",
+        help="train every recipe with N seeds and show them as one model (default: as the suite says)",
+    )  # fmt: skip
 
 
 def _suite_parser(verb: argparse.ArgumentParser) -> None:
@@ -94,6 +102,7 @@ def _suite_parser(verb: argparse.ArgumentParser) -> None:
 
 def _gate_parser(verb: argparse.ArgumentParser) -> None:
     _suite_parser(verb)
+    _seeds_parser(verb)
     verb.add_argument("--candidate", required=True, metavar="MODEL", help="as given to `run --model`, or its name")
     verb.add_argument(
         "--baseline", type=Path, metavar="FILE", help="default reports/baseline/SUITE.json where it exists"

@@ -18,7 +18,7 @@ from mlipbench.core.result import Measured
 from mlipbench.core.suite import TIERS, ModelEntry, Suite, Tier
 from mlipbench.data import manifest
 from mlipbench.data.lint import remarks
-from mlipbench.data.suites import read_suite, suite_names, with_data
+from mlipbench.data.suites import check_decisions, read_suite, suite_names, with_data
 from mlipbench.engine import plan as planning
 from mlipbench.engine import progress, schedule
 from mlipbench.engine.executors import executor
@@ -241,7 +241,7 @@ def _execute(given: Namespace, plan: planning.Plan) -> schedule.Standing:
             return schedule.run(plan, store, place, watch, fresh=given.fresh)
 
 
-def _write_page(given: Namespace, suite: Suite, tier: Tier, keys: Mapping[str, str]) -> None:
+def _write_page(given: Namespace, suite: Suite, tier: Tier, keys: Mapping[str, tuple[str, ...]]) -> None:
     """Write the leaderboard of a suite, print its head, and say where it lies."""
     stored = belonging(Store(_store(given)), suite, tier, keys)
     if not stored:
@@ -275,8 +275,11 @@ def _in_tier(suite: Suite, tier: Tier) -> Suite:
 
 
 def _suite(given: Namespace) -> Suite:
-    """Read the suite; `--data` goes under every row."""
+    """Read the suite; `--training-seeds` goes over its own, `--data` under every row."""
     suite = read_suite(given.suite)
+    if getattr(given, "training_seeds", None) is not None:
+        suite = replace(suite, training_seeds=given.training_seeds)
+        check_decisions(suite, where="--training-seeds")
     if given.data is None:
         return suite
     found = manifest.load(manifest.source(given.data))
@@ -289,7 +292,7 @@ def _data_of(suite: Suite, row: str) -> str:
     return next(one.data for one in suite.rows if one.name == row)
 
 
-def _candidate(text: str, suite: Suite, tier: Tier) -> tuple[str, Mapping[str, str]]:
+def _candidate(text: str, suite: Suite, tier: Tier) -> tuple[str, Mapping[str, tuple[str, ...]]]:
     """Return a candidate's name, and its key as it is now: what was measured on an older form of it does not count.
 
     A bare name may also stand for a model of which only the results are at hand.

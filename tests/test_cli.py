@@ -85,6 +85,7 @@ def test_a_user_brings_a_file_of_frames_and_a_file_of_code(tiny: Path, tmp_path:
         (["run", "smoke", "--data", "nowhere.xyz"], "nowhere.xyz: there is no such file"),
         (["run", "smoke", "--executor", "slurm", "--model", TOY + "Springs"], "unknown executor 'slurm'"),
         (["run", "smoke", "--workers", "0"], "0 is not a positive number"),
+        (["run", "smoke", "--training-seeds", "0"], "training_seeds = 0, and it must be 1 or more"),
         (["run", "smoke", "--tier", "slow"], "invalid choice: 'slow'"),
         (["train", "gaff2"], "model gaff2 has no recipe"),
         (["report", "smoke"], "holds nothing of suite smoke, tier quick. Run it first: mlipbench run smoke"),

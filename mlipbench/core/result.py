@@ -148,6 +148,9 @@ class Result:
         provenance: how it came about.
         training: what a training left; None for an evaluation.
         spec: the model that answered; None where it is not known.
+        training_seed: of the training that made the model; None where it was not trained here. Results of one model
+            and row that differ in it are one cell: trainings of one recipe.
+        training_form: what the trainings of one recipe with several seeds share; empty where it was not trained here.
     """
 
     schema: int = SCHEMA
@@ -174,3 +177,5 @@ class Result:
     provenance: Provenance
     training: Training | None = None
     spec: ModelSpec | None = None
+    training_seed: int | None = None
+    training_form: str = ""

@@ -10,6 +10,8 @@ from mlipbench.core.model import ModelSpec
 
 Tier: TypeAlias = Literal["quick", "standard", "full"]
 TIERS: tuple[Tier, ...] = ("quick", "standard", "full")
+Failures: TypeAlias = Literal["worst", "exclude", "penalty"]
+FAILURES: tuple[Failures, ...] = ("worst", "exclude", "penalty")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,10 @@ class Suite:
         about: one paragraph.
         models: what runs when no `--model` is given.
         rows: see `Row`.
+        training_seeds: every recipe is trained with so many seeds, counted up from its own, and shown as one model.
+        failures: what a system counts that a model covers and gives no answer for: the metric's `bad` value ("worst"),
+            nothing ("exclude"), or as the report says ("penalty").
+        error_rate: chance that the gate finds an equal model worse in any of the suite's merits.
     """
 
     name: str
@@ -79,6 +85,9 @@ class Suite:
     about: str
     rows: tuple[Row, ...]
     models: tuple[str, ...] = ()
+    training_seeds: int = 1
+    failures: Failures = "worst"
+    error_rate: float = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from mlipbench.core.suite import Limit, Row, Suite, Tier
+from mlipbench.core.suite import FAILURES, Limit, Row, Suite, Tier
 from mlipbench.errors import BadInput, unknown
 from mlipbench.files import toml
 from mlipbench.files.places import shared_folder
+
+LARGEST_ERROR_RATE: Final = 0.5  # at and above it a gate tells no more than a coin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,9 @@ class _SuiteFile:
     about: str
     rows: tuple[Row, ...]
     models: tuple[str, ...] = ()
+    training_seeds: int = 1
+    failures: str = "worst"
+    error_rate: float = 0.01
 
 
 def suite_names() -> list[str]:
@@ -46,8 +51,30 @@ def read_suite(text: str) -> Suite:
         raise BadInput(f"{path}: no rows. Add at least one [[rows]] with name, benchmark and data.")
     for row in read.rows:
         _check_row(row, where=f"{path}, row '{row.name}'")
+    if read.failures not in FAILURES:
+        raise unknown("value of 'failures'", read.failures, FAILURES, where=str(path))
     rows = tuple(replace(row, data=_beside(row.data, path.parent)) for row in read.rows)
-    return Suite(name=path.stem, version=read.version, about=read.about, rows=rows, models=read.models)
+    suite = Suite(
+        name=path.stem, version=read.version, about=read.about, rows=rows, models=read.models,
+        training_seeds=read.training_seeds, failures=read.failures, error_rate=read.error_rate,
+    )  # fmt: skip
+    check_decisions(suite, where=str(path))
+    return suite
+
+
+def check_decisions(suite: Suite, *, where: str) -> None:
+    """Refuse numbers of a whole suite that cannot be meant, wherever they were given.
+
+    Raises:
+        BadInput: fewer than one training seed, or an error rate that is no small chance.
+    """
+    if suite.training_seeds < 1:
+        raise BadInput(f"{where}: training_seeds = {suite.training_seeds}, and it must be 1 or more.")
+    if not 0.0 < suite.error_rate < LARGEST_ERROR_RATE:
+        raise BadInput(
+            f"{where}: error_rate = {suite.error_rate:g} must lie between 0 and {LARGEST_ERROR_RATE:g}; it is the "
+            "chance that the gate finds an equal model worse, as in error_rate = 0.01."
+        )
 
 
 def _check_row(row: Row, *, where: str) -> None:

@@ -21,6 +21,7 @@ from mlipbench.models.entries import recipe_for
 from mlipbench.store import Store, Stored
 
 TRAIN_ROW = "train"
+REFERENCE = "reference"  # kind of the models that know nothing, or the labels: marks on a scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,9 @@ class Job:
         remember: may the model's answers be taken from an earlier job of the same process?
         after: id of the training job it waits for; empty for none.
         recipe: of a training.
+        training_seed: of the training that makes the model; None for a model that is ready.
+        training_form: what the trainings of its recipe share; empty for a model that is ready.
+        one_of: how many trainings of this recipe there are.
     """
 
     id: str
@@ -66,11 +70,15 @@ class Job:
     remember: bool = True
     after: str = ""
     recipe: Recipe | None = None
+    training_seed: int | None = None
+    training_form: str = ""
+    one_of: int = 1
 
     @property
     def label(self) -> str:
         """What people call it."""
-        return f"{self.model.name} · {self.row}"
+        which = f", training seed {self.training_seed}" if self.one_of > 1 else ""
+        return f"{self.model.name} · {self.row}{which}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,14 +90,14 @@ class Plan:
         tier: of the suite.
         jobs: all of them.
         data: the data sets, read and checked once.
-        model_keys: the key of each model by name.
+        model_keys: the keys of each model by name; several where a recipe is trained with several seeds.
     """
 
     suite: Suite
     tier: Tier
     jobs: tuple[Job, ...]
     data: Mapping[str, Dataset]
-    model_keys: Mapping[str, str]
+    model_keys: Mapping[str, tuple[str, ...]]
 
 
 def make(suite: Suite, models: Sequence[ModelEntry], *, tier: Tier, device: str) -> Plan:
@@ -104,17 +112,40 @@ def make(suite: Suite, models: Sequence[ModelEntry], *, tier: Tier, device: str)
     needed = {row.data for row, _ in rows} | {m.recipe.data for m in models if m.recipe is not None}
     data = {name: manifest.load(manifest.source(name)) for name in sorted(needed)}
     jobs: list[Job] = []
-    keys = {}
+    keys: dict[str, tuple[str, ...]] = {}
     for entry in models:
-        training = _training(entry, tier, data, device) if entry.recipe is not None else None
-        keys[entry.spec.name] = training.id if training else _identity(entry.spec)
-        jobs += [training] if training else []
+        trainings = _trainings(entry, suite.training_seeds, tier, data, device)
+        made_by: Sequence[Job | None] = trainings or [None]
+        keys[entry.spec.name] = tuple(job.id if job else _identity(entry.spec) for job in made_by)
+        jobs += trainings
         jobs += [
-            _evaluation(row, made, seed, entry.spec, training, data[row.data], keys[entry.spec.name], device)
+            _evaluation(row, made, seed, entry.spec, training, data[row.data], key, device)
+            for number, (training, key) in enumerate(zip(made_by, keys[entry.spec.name], strict=True))
             for row, made in rows
             for seed in row.seeds
+            if not (_wants_idle_machine(made) and (number or entry.spec.kind == REFERENCE))
         ]
     return Plan(suite=suite, tier=tier, jobs=tuple(jobs), data=data, model_keys=keys)
+
+
+def _wants_idle_machine(made: Benchmark) -> bool:
+    """Is time measured? Trainings of one recipe take the same, and what computes nothing has no speed."""
+    return "idle_machine" in made.about.needs
+
+
+def _trainings(
+    entry: ModelEntry, training_seeds: int, tier: Tier, data: Mapping[str, Dataset], device: str
+) -> list[Job]:
+    """Return a job for each seed that a recipe is trained with, its own first; none for a model that is ready."""
+    from mlipbench.training import SEEDLESS
+
+    if entry.recipe is None:
+        return []
+    recipe = entry.recipe
+    count = 1 if recipe.trainer in SEEDLESS else training_seeds
+    seeds = range(recipe.seed, recipe.seed + count)
+    made = [_training(replace(entry, recipe=replace(recipe, seed=seed)), tier, data, device) for seed in seeds]
+    return [replace(job, one_of=count) for job in made]
 
 
 def instance(row: Row, tier: Tier, *, where: str) -> Benchmark:
@@ -171,17 +202,50 @@ def _training(entry: ModelEntry, tier: Tier, data: Mapping[str, Dataset], device
         raise BadInput(f"{where}: data set {labelled.spec.name} has no energies and forces to train on.")
     for split in (recipe.train, recipe.valid):
         labelled.split(split)
-    decides = {
-        "kind": "train", "name": entry.spec.name, "trainer": recipe.trainer,
-        "version": TABLE[recipe.trainer][1], "options": dict(recipe.options), "loading": dict(entry.spec.options),
-        "data": labelled.spec.sha256, "train": recipe.train, "valid": recipe.valid, "seed": recipe.seed,
-    }  # fmt: skip
+    decides = _decides_weights(entry.spec, recipe, labelled.spec.sha256)
     key = canonical_id(decides)
     return Job(
         id=key, kind="train", row=TRAIN_ROW, model=entry.spec, model_key=key, data=recipe.data,
         data_sha256=labelled.spec.sha256, split=recipe.train, seed=recipe.seed, device=device,
-        time_limit_s=recipe.time_limit_s, expected_s=recipe.seconds, recipe=recipe,
+        time_limit_s=recipe.time_limit_s, expected_s=recipe.seconds, recipe=recipe, training_seed=recipe.seed,
+        training_form=_of_any_seed(decides),
     )  # fmt: skip
+
+
+def _decides_weights(spec: ModelSpec, recipe: Recipe, data_sha256: str) -> dict[str, Any]:
+    """Return all that decides the weights a recipe gives."""
+    from mlipbench.training import TABLE
+
+    return {
+        "kind": "train", "name": spec.name, "trainer": recipe.trainer,
+        "version": TABLE[recipe.trainer][1], "options": dict(recipe.options), "loading": dict(spec.options),
+        "data": data_sha256, "train": recipe.train, "valid": recipe.valid, "seed": recipe.seed,
+    }  # fmt: skip
+
+
+def _of_any_seed(decides: Mapping[str, Any]) -> str:
+    """Return what the trainings of one recipe share, whatever their seed."""
+    return canonical_id({**decides, "seed": "any"})
+
+
+def form(training: Result) -> str:
+    """Return what trainings of one recipe with several seeds share, and those of no other recipe.
+
+    Of records that do not say so it is found from the recipe that they hold. One of an older trainer, or without a
+    recipe, shares it with none: its own id.
+    """
+    from mlipbench.training import TABLE
+
+    kept = training.training
+    if training.training_form:
+        return training.training_form
+    if kept is None or training.spec is None or kept.recipe.get("trainer") not in TABLE:
+        return training.job_id
+    recipe = build(Recipe, kept.recipe, where=f"training {training.job_id} of {training.model}")
+    decides = _decides_weights(training.spec, recipe, training.data_sha256)
+    if canonical_id(decides) != training.job_id:
+        return training.job_id
+    return _of_any_seed(decides)
 
 
 def _evaluation(
@@ -190,7 +254,7 @@ def _evaluation(
     """Return the job that measures one row on one model."""
     data.split(row.split)
     about = made.about
-    alone = "idle_machine" in about.needs
+    alone = _wants_idle_machine(made)
     expanded = asdict(made)  # type: ignore[call-overload]
     decides = {
         "kind": "evaluate", "row": row.name, "name": spec.name, "benchmark": about.name,
@@ -202,7 +266,8 @@ def _evaluation(
         id=canonical_id(decides), kind="evaluate", row=row.name, model=spec, model_key=key, data=row.data,
         data_sha256=data.spec.sha256, split=row.split, seed=seed, device=device, time_limit_s=row.time_limit_s,
         expected_s=about.seconds, benchmark=about.name, parameters=expanded, alone=alone,
-        after=training.id if training else "",
+        after=training.id if training else "", training_seed=training.training_seed if training else None,
+        training_form=training.training_form if training else "", one_of=training.one_of if training else 1,
     )  # fmt: skip
 
 

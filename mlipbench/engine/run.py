@@ -17,7 +17,7 @@ from mlipbench.core.result import Broken, Failed, Measured, Outcome, Result, Ski
 from mlipbench.core.view import View
 from mlipbench.data import manifest
 from mlipbench.engine.ask import asked
-from mlipbench.engine.plan import Job
+from mlipbench.engine.plan import REFERENCE, Job
 from mlipbench.engine.provenance import Clock
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 from mlipbench.files.hashes import sha256_of
@@ -134,7 +134,7 @@ def _evaluate(
     def measure() -> tuple[Observation, Outcome, tuple[View, ...]]:
         data = _dataset(job.data, job.data_sha256).split(job.split)
         _refuse_unlabelled(made.about, data)
-        model = _model(job) if given is None else asked(given, attempt, remember=False)
+        model = _model(job, data) if given is None else asked(given, attempt, remember=False)
         scratch = store.root / SCRATCH / job.device.replace(":", "-") if given is None else None
         seen = made.observe(model, data, Context(seed=job.seed, device=job.device, progress=progress, scratch=scratch))
         return seen, _scored(made, seen, data), made.views(seen, data)
@@ -165,11 +165,18 @@ def _refuse_unlabelled(about: About, data: Dataset) -> None:
         )
 
 
-def _model(job: Job) -> Model:
-    """Return the job's model, guarded; it remembers its answers unless they are to be timed."""
+def _model(job: Job, data: Dataset) -> Model:
+    """Return the job's model, guarded; it remembers its answers unless they are to be timed.
+
+    No model sees the data it is measured on, but for the references that answer with what stands there.
+    """
     import json
 
+    from mlipbench.models.reference import FromLabels
+
     bare = _loaded(json.dumps(asdict(job.model), sort_keys=True), job.device)
+    if job.model.kind == REFERENCE and isinstance(bare, FromLabels):
+        bare = bare.knowing(data)
     return asked(bare, attempt, remember=job.remember and not job.alone)
 
 
@@ -217,6 +224,7 @@ def _record(job: Job, outcome: Outcome, clock: Clock, *, about: About | None = N
         dataset=f"{spec.name}@{spec.version}" if spec else job.data, data_sha256=job.data_sha256, split=job.split,
         level_of_theory=spec.level_of_theory if spec else "", outcome=outcome,
         provenance=clock.stop(device=job.device, seed=job.seed), spec=job.model,
+        training_seed=job.training_seed, training_form=job.training_form,
     )  # fmt: skip
     if about is None:
         return result

@@ -17,6 +17,7 @@ TABLE: Final = {
     "gap": "mlipbench.models.gap:load",
     "mace": "mlipbench.models.mace:load",
     "mm": "mlipbench.models.mm:load",
+    "reference": "mlipbench.models.reference:load",
 }
 
 

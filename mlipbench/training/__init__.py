@@ -15,6 +15,11 @@ TABLE: Final = {
     "mace": ("mlipbench.training.mace:train", 1),
 }
 
+# Trainers whose model gives the same energies and forces whatever the seed, and why: several seeds would be one.
+SEEDLESS: Final = {
+    "ace": "a linear least-squares fit has one solution; the seed only draws the members of its committee",
+}
+
 
 def trainer(name: str) -> Trainer:
     """Return the trainer of this name.

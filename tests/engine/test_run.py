@@ -332,6 +332,14 @@ def test_the_leaderboard_shows_one_form_of_a_model_never_a_mixture(tiny_suite: P
         (("time_limit_s = 60.0", 'parameters = { max_frames = "x" }'), r"row 'errors'.*max_frames = 'x' does not fit"),
         (("time_limit_s = 60.0", "time_limit_s = -1.0"), r"time_limit_s = -1 must be positive"),
         (('name = "rigid"', 'name = "errors"'), "two rows are called 'errors'"),
+        (('version = "1"', 'version = "1"\ntraining_seeds = 0'), "training_seeds = 0, and it must be 1 or more"),
+        (('version = "1"', 'version = "1"\ntraining_seeds = 2.5'), r"training_seeds = 2\.5 does not fit"),
+        (('version = "1"', 'version = "1"\ntraining_seed = 3'), "unknown key 'training_seed'. Did you mean 'training_seeds'"),  # noqa: E501
+        (('version = "1"', 'version = "1"\nfailures = "wrost"'), "unknown value of 'failures' 'wrost'. Did you mean 'worst'"),  # noqa: E501
+        (('version = "1"', 'version = "1"\nerror_rate = 0.0'), "error_rate = 0 must lie between 0 and 0.5"),
+        (('version = "1"', 'version = "1"\nerror_rate = 0.5'), "error_rate = 0.5 must lie between 0 and 0.5"),
+        (('version = "1"', 'version = "1"\nerror_rate = nan'), "error_rate = nan must lie between 0 and 0.5"),
+        (('version = "1"', 'version = "1"\nerror_rats = 0.01'), "unknown key 'error_rats'. Did you mean 'error_rate'"),
     ],
 )  # fmt: skip
 def test_a_misspelt_suite_is_refused_before_anything_runs(
