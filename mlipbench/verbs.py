@@ -120,8 +120,9 @@ def judge(given: Namespace) -> int:
     if given.baseline is not None and not path.is_file():
         raise BadInput(f"--baseline {path}: there is no such file. Make one with --write-baseline.")
     baseline = gate.read_baseline(path) if path.is_file() else None
-    rate = gate.ERROR_RATE if given.error_rate is None else given.error_rate
-    verdicts = gate.gate(results, suite, name, baseline, against=given.against or "", tier=tier, error_rate=rate)
+    verdicts = gate.gate(
+        results, suite, name, baseline, against=given.against or "", tier=tier, error_rate=given.error_rate
+    )
     if given.json is not None:
         given.json.parent.mkdir(parents=True, exist_ok=True)
         page.replace_whole(given.json, gate.as_json(verdicts))

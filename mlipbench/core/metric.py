@@ -86,6 +86,8 @@ class MetricValue:
         samples: what it was made of; None when there is nothing to resample.
         failed: names of the units that the model covers and gave no answer for; they are not in the value.
         n_all: units in the data, those that the model does not cover among them; None where all are in `n`.
+        training_stderr: standard error from the trainings alone, where several of one recipe were averaged; it is part
+            of `stderr`. None for one training.
         zero: what a model that knows nothing (no forces, constant energy) gets on the same items; None where unknown.
 
     Raises:
@@ -102,6 +104,7 @@ class MetricValue:
     samples: Samples | None = None
     failed: tuple[str, ...] = ()
     n_all: int | None = None
+    training_stderr: float | None = None
     zero: float | None = None
 
     def __post_init__(self) -> None:

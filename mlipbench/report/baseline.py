@@ -42,6 +42,7 @@ class Number:
         n: independent units.
         part: what it covers; empty for everything.
         stderr: standard error; None when there is none.
+        training_stderr: from the trainings alone, where several were averaged.
         failed: units that the model gave no answer for.
         unit_set: which of the row's unit sets `rows` belong to; None when nothing is kept to pair on.
         rows: sums of each unit, as the reducer wants them.
@@ -55,6 +56,7 @@ class Number:
     n: int
     part: str = ""
     stderr: float | None = None
+    training_stderr: float | None = None
     failed: tuple[str, ...] = ()
     unit_set: int | None = None
     rows: tuple[tuple[float, ...], ...] = ()
@@ -102,7 +104,7 @@ class Accepted:
             samples = Samples(units=units, unit_of_row=np.arange(len(units)), rows=rows, reducer=number.reducer)
         return MetricValue(
             metric=number.metric, part=number.part, value=number.value, stderr=number.stderr, n=number.n,
-            samples=samples, failed=number.failed,
+            training_stderr=number.training_stderr, samples=samples, failed=number.failed,
         )  # fmt: skip
 
 
@@ -330,7 +332,7 @@ def accepted(cell: Cell, line: Line) -> Accepted:
         outcome=cell.state, reason=cell.reason, data_sha256=last.data_sha256, split=last.split,
         # through JSON, so that what is compared is what a file can hold
         parameters=json.loads(json.dumps(dict(last.parameters), default=list)),
-        seeds=tuple(result.provenance.seed for result in cell.results),
+        seeds=tuple(dict.fromkeys(result.provenance.seed for result in cell.results)),
         observe_version=last.observe_version, score_version=last.score_version, hardware=last.provenance.hardware,
         values=tuple(_number(value, line, unit_sets) for value in cell.values), unit_sets=tuple(unit_sets),
     )  # fmt: skip
@@ -339,8 +341,9 @@ def accepted(cell: Cell, line: Line) -> Accepted:
 def _number(value: MetricValue, line: Line, unit_sets: dict[tuple[str, ...], int]) -> Number:
     """Return a value with its units, when it is one that is compared; new unit sets are added."""
     bare = Number(
-        metric=value.metric, part=value.part, value=value.value, stderr=value.stderr, n=value.n, failed=value.failed
-    )
+        metric=value.metric, part=value.part, value=value.value, stderr=value.stderr, n=value.n, failed=value.failed,
+        training_stderr=value.training_stderr,
+    )  # fmt: skip
     samples, metric = value.samples, line.metric(value.metric)
     is_kept = metric is not None and role(line, metric) == "merit" and not value.part
     if not is_kept or samples is None or samples.reducer not in SUMS or len(samples.rows) != len(samples.units):

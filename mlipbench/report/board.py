@@ -11,9 +11,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 from scipy import stats
 
-from mlipbench.core.metric import Metric, MetricValue
+from mlipbench.core.metric import Metric, MetricValue, Samples
 from mlipbench.core.result import Broken, Failed, Measured, Result, Skipped
 from mlipbench.core.suite import Row, Suite, Tier
+from mlipbench.physics.statistics import SUMS
 
 State: TypeAlias = Literal["measured", "failed", "skipped", "broken", "absent"]
 STATE_WORDS: dict[State, str] = {
@@ -102,14 +103,13 @@ class Cell:
     @property
     def conditions(self) -> str:
         """What has to agree before two cells of a row may be compared, as one text."""
-        return json.dumps(
-            [
-                [r.data_sha256, r.split, r.observe_version, r.score_version, dict(r.parameters), r.provenance.seed]
-                for r in self.results
-            ],
-            sort_keys=True,
-            default=str,
-        )
+        jobs = [
+            [r.data_sha256, r.split, r.observe_version, r.score_version, dict(r.parameters), r.provenance.seed]
+            for r in self.results
+        ]
+        # several trainings of one recipe are asked the same
+        texts = dict.fromkeys(json.dumps(job, sort_keys=True, default=str) for job in jobs)
+        return f"[{', '.join(texts)}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,8 @@ class Board:
 def assemble(results: Sequence[Result], suite: Suite, *, tier: Tier | None = None) -> Board:
     """Sort results into cells.
 
-    Of two models that share a name the one that ran last stays; of two jobs of one model, row and seed, too.
+    Of two models that share a name the one that ran last stays; of two jobs of one model, row and seed, too. Trainings
+    of one recipe with several seeds are one model.
 
     Args:
         results: evaluations and trainings, in any order; rows that the suite does not have are left out.
@@ -151,23 +152,34 @@ def assemble(results: Sequence[Result], suite: Suite, *, tier: Tier | None = Non
     names = {row.name for row in rows}
     found = sorted(results, key=lambda result: (result.provenance.started, result.job_id))
     evaluations = [result for result in found if result.kind == "evaluate" and result.row in names]
+    latest_form = {result.model: _form(result) for result in evaluations}
     latest_key = {result.model: result.model_key for result in evaluations}
     kept = {
-        (result.model, result.row, result.provenance.seed): result
+        (result.model, result.row, result.provenance.seed, _training_seed(result)): result
         for result in evaluations
-        if result.model_key == latest_key[result.model]
+        if _form(result) == latest_form[result.model]
     }
     trainings = _trainings([result for result in found if result.kind == "train"], latest_key)
     models = tuple(sorted({*latest_key, *trainings}))
     cells = {}
     for model in models:
         for row in rows:
-            jobs = [job for (m, r, _), job in sorted(kept.items()) if m == model and r == row.name]
+            jobs = [job for (m, r, *_), job in sorted(kept.items()) if m == model and r == row.name]
             cells[model, row.name] = _cell(model, row, jobs, trainings.get(model))
     return Board(
         suite=suite, models=models, lines=tuple(_line(row, list(kept.values())) for row in rows), cells=cells,
         trainings=trainings, superseded=len(evaluations) - len(kept),
     )  # fmt: skip
+
+
+def _form(result: Result) -> str:
+    """Return what trainings of one recipe share; the model's key where nothing was trained."""
+    return result.training_form or result.model_key
+
+
+def _training_seed(result: Result) -> int:
+    """Return the seed of the training that made the model; -1 for a model that was not trained here."""
+    return -1 if result.training_seed is None else result.training_seed
 
 
 def _trainings(found: Sequence[Result], latest_key: Mapping[str, str]) -> dict[str, Result]:
@@ -199,13 +211,19 @@ def _cell(model: str, row: Row, jobs: Sequence[Result], training: Result | None)
     for kind, state in ((Broken, "broken"), (Failed, "failed"), (Skipped, "skipped")):
         for job, outcome in outcomes:
             if isinstance(outcome, kind):
-                seed = f"seed {job.provenance.seed}: " if len(jobs) > 1 else ""
+                several = len({_training_seed(one) for one in jobs}) > 1
+                which = f"training seed {job.training_seed}" if several else f"seed {job.provenance.seed}"
+                seed = f"{which}: " if len(jobs) > 1 else ""
                 reason = seed + getattr(outcome, "reason", "")
                 return Cell(model=model, row=row.name, state=state, reason=reason, results=tuple(jobs))  # type: ignore[arg-type]
     if not jobs:
         return Cell(model=model, row=row.name, state="absent", reason=_why_absent(training))
-    values = [outcome.values for _, outcome in outcomes if isinstance(outcome, Measured)]
-    return Cell(model=model, row=row.name, state="measured", values=_over_seeds(values), results=tuple(jobs))
+    by_training: dict[int, list[tuple[MetricValue, ...]]] = {}
+    for job, outcome in outcomes:
+        if isinstance(outcome, Measured):
+            by_training.setdefault(_training_seed(job), []).append(outcome.values)
+    values = _over_trainings([_over_seeds(own) for own in by_training.values()])
+    return Cell(model=model, row=row.name, state="measured", values=values, results=tuple(jobs))
 
 
 def _why_absent(training: Result | None) -> str:
@@ -213,6 +231,31 @@ def _why_absent(training: Result | None) -> str:
     if training is not None and not isinstance(training.outcome, Measured):
         return f"the training ended as {training.outcome.outcome}: {training.outcome.reason}"
     return "there is no result in the store"
+
+
+def _over_trainings(trainings: Sequence[tuple[MetricValue, ...]]) -> tuple[MetricValue, ...]:
+    """Take the mean of each value over the trainings of one recipe; what one of them lacks is missing."""
+    if len(trainings) == 1:
+        return trainings[0]
+    each = [{(value.metric, value.part): value for value in values} for values in trainings]
+    return tuple(_mean_training([own[name] for own in each]) for name in each[0] if all(name in own for own in each))
+
+
+def _mean_training(values: Sequence[MetricValue]) -> MetricValue:
+    """Return the mean over trainings; their scatter is part of its error, and known apart for comparisons in pairs."""
+    mean = _mean_value(values)
+    training_stderr = float(np.std([value.value for value in values], ddof=1)) / math.sqrt(len(values))
+    failed = tuple(sorted({unit for value in values for unit in value.failed}))
+    return replace(mean, training_stderr=training_stderr, failed=failed, samples=_mean_samples(values, failed))
+
+
+def _mean_samples(values: Sequence[MetricValue], failed: Sequence[str]) -> Samples | None:
+    """Return samples whose sums are the means over trainings; None where they are not made of the same sums."""
+    found = [value.samples for value in values if value.samples is not None]
+    alike = len(found) == len(values) and len({(one.units, one.reducer) for one in found}) == 1
+    if failed or not alike or any(one.reducer not in SUMS or len(one.rows) != len(one.units) for one in found):
+        return None
+    return replace(found[0], rows=np.mean([one.rows for one in found], axis=0))
 
 
 def _over_seeds(seeds: Sequence[tuple[MetricValue, ...]]) -> tuple[MetricValue, ...]:

@@ -99,7 +99,7 @@ def difference(first: MetricValue, second: MetricValue) -> Difference:
     if len(units) > 1 and first.samples is not None and second.samples is not None:
         found = _paired(first.samples, second.samples, units)
         if found is not None:
-            return found
+            return _with_trainings(found, first, second)
     value = first.value - second.value
     if first.stderr is None or second.stderr is None:
         return Difference(value=value, shift=value, stderr=None)
@@ -132,6 +132,21 @@ def left_out(samples: Samples, units: Sequence[str]) -> tuple[float, Float]:
     total, reduce = rows.sum(axis=0), SUMS[samples.reducer]
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(reduce(total)), np.asarray(reduce(total - rows), dtype=np.float64)
+
+
+def _with_trainings(found: Difference, first: MetricValue, second: MetricValue) -> Difference:
+    """Add the scatter of trainings, which the units do not know, to the error of a comparison in pairs."""
+    scatter = [
+        one.training_stderr / (one.value if found.is_ratio else 1.0)
+        for one in (first, second)
+        if one.training_stderr and (one.value > 0.0 or not found.is_ratio)
+    ]
+    if not scatter or found.stderr is None:
+        return found
+    variances = [found.stderr**2, *(part**2 for part in scatter)]
+    # two trainings say little of their scatter, and Satterthwaite's rule is told so
+    below = variances[0] ** 2 / found.freedom + sum(part**2 / 2.0 for part in variances[1:])
+    return replace(found, stderr=math.sqrt(sum(variances)), freedom=sum(variances) ** 2 / below)
 
 
 def _paired(first: Samples, second: Samples, units: Sequence[str]) -> Difference | None:

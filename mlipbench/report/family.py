@@ -174,6 +174,9 @@ def _smallest_p(told: Sequence[Question]) -> Float:
         if (one.domain, units) not in spreads:
             spreads[one.domain, units] = np.sqrt(rng.chisquare(error.freedom, N_DRAWS) / error.freedom)
         drawn = sum(error.influence[unit] / error.stderr * weights[one.domain, unit] for unit in units)
+        rest = 1.0 - sum(part**2 for part in error.influence.values()) / error.stderr**2
+        if rest > 1e-9:  # the scatter of trainings
+            drawn = drawn + math.sqrt(rest) * rng.standard_normal(N_DRAWS)
         smallest = np.minimum(smallest, stats.t.sf(drawn / spreads[one.domain, units], error.freedom))
     return smallest
 

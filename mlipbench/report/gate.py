@@ -147,7 +147,7 @@ def gate(
     against: str = "",
     tier: Tier | None = None,
     tolerances: Mapping[str, float] | None = None,
-    error_rate: float = ERROR_RATE,
+    error_rate: float | None = None,
 ) -> Verdicts:
     """Hold a candidate against what it must do, the suite's limits and the accepted model.
 
@@ -163,12 +163,13 @@ def gate(
         against: name of the accepted model in the baseline; empty for the candidate's own name.
         tier: rows that do not run in this tier are not asked for; None asks for all.
         tolerances: share by which a metric may be worse, by its name; others have their own.
-        error_rate: share of suites in which an equally good model may be called worse.
+        error_rate: share of suites in which an equally good model may be called worse; None takes the suite's.
 
     Raises:
         BadInput: a limit or a tolerance names a metric that its benchmark does not have, the error rate is no share
             between 0 and 0.5, the baseline is of another suite, or it has no model of the name that was asked for.
     """
+    error_rate = suite.error_rate if error_rate is None else error_rate
     if not 0.0 < error_rate < 0.5:
         raise BadInput(f"error rate {error_rate:g}: a share between 0 and 0.5 is needed, as in 0.01.")
     board = assemble([result for result in results if result.model == candidate], suite, tier=tier)

@@ -155,7 +155,9 @@ def _score_error(
         if np.isfinite(left).all():
             scores = np.array([score(metric, share * x, zero=value.zero) for x in left])
             parts = math.sqrt((len(units) - 1) / len(units)) * (scores - scores.mean())
-            return [(domain, unit) for unit in units], parts.tolist(), 0.0
+            scatter = value.training_stderr or 0.0
+            ends = [score(metric, value.value + sign * scatter, zero=value.zero) for sign in (-1.0, 1.0)]
+            return [(domain, unit) for unit in units], parts.tolist(), 0.5 * abs(ends[1] - ends[0])
     ends = [value.value if end is None else end for end in (value.low, value.high)]
     if value.low is None and value.high is None:
         return [], [], 0.0

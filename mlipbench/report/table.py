@@ -85,7 +85,7 @@ class Leaderboard:
 
 
 def leaderboard(
-    results: Sequence[Result], suite: Suite, *, tier: Tier | None = None, policy: Policy = "worst"
+    results: Sequence[Result], suite: Suite, *, tier: Tier | None = None, policy: Policy | None = None
 ) -> Leaderboard:
     """Put results in order.
 
@@ -93,8 +93,9 @@ def leaderboard(
         results: evaluations and trainings, in any order.
         suite: whose rows to show.
         tier: rows that do not run in this tier are left out; None keeps all.
-        policy: what a system costs that a model gives no answer for.
+        policy: what a system costs that a model gives no answer for; None takes the suite's.
     """
+    policy = suite.failures if policy is None else policy
     board = assemble(results, suite, tier=tier)
     kinds = {result.model: result.spec.kind for result in results if result.spec is not None}
     marks = tuple(model for model in board.models if kinds.get(model) == REFERENCE_KIND)
