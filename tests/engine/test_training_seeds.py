@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from made import recipe
 
@@ -14,6 +15,7 @@ from mlipbench.core.dataset import Dataset
 from mlipbench.core.model import ModelSpec, Trained
 from mlipbench.core.result import Measured, Result
 from mlipbench.core.suite import ModelEntry, Recipe, Suite
+from mlipbench.data import manifest
 from mlipbench.data.suites import read_suite
 from mlipbench.engine import plan as planning
 from mlipbench.engine import schedule
@@ -22,6 +24,7 @@ from mlipbench.engine.messages import Ended, Event
 from mlipbench.engine.run import perform
 from mlipbench.engine.select import belonging
 from mlipbench.errors import ModelFailure
+from mlipbench.models import load
 from mlipbench.models.entries import read_model
 from mlipbench.store import Store
 
@@ -76,6 +79,18 @@ def test_a_trainer_to_which_the_seed_means_nothing_trains_once(tiny: Path, tiny_
     plan = plan_of(suite_of(tiny_suite, seeds=3), read_model(recipe(tiny, tmp_path)))
     assert [job.seed for job in plan.jobs if job.kind == "train"] == [0]
     assert set(training.SEEDLESS) <= set(training.TABLE)
+
+
+def test_the_seed_of_a_linear_fit_changes_no_answer(tiny: Path, tmp_path: Path) -> None:
+    data, options = manifest.load(manifest.source(str(tiny / "dataset.toml"))), {"cutoff_A": 3.0, "l_max": 1}
+    said = []
+    for seed in (0, 1):
+        where: dict[str, Any] = {"device": "cpu", "out": tmp_path / str(seed), "progress": lambda *_: None}
+        made = training.trainer("ace")(data.split("train"), data.split("test"), options=options, seed=seed, **where)
+        spec = ModelSpec(name="a", kind="ace", checkpoint=str(tmp_path / str(seed) / made.checkpoint))
+        said.append(load(spec, device="cpu").predict(data.frames))
+    for name in ("energy", "forces", "stress"):
+        np.testing.assert_array_equal(getattr(said[0], name), getattr(said[1], name))
 
 
 def test_a_model_that_is_ready_has_no_seeds(tiny_suite: Path) -> None:
