@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     _suite_parser(verbs.add_parser("score", help="score stored observations again, without running a model"))
     report = verbs.add_parser("report", help="write the leaderboard from what is stored")
     _suite_parser(report)
+    _failures(report)
     report.add_argument(
         "--out", type=Path, default=SITE, metavar="DIR", help="folder of the page (default %(default)s)"
     )
@@ -90,6 +91,13 @@ def _seeds_parser(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--training-seeds", type=int, metavar="N",
         help="train every recipe with N seeds and show them as one model (default: as the suite says)",
+    )  # fmt: skip
+
+
+def _failures(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--failures", choices=("worst", "exclude", "penalty"),
+        help="what a system counts that a model covers and gives no answer for (default: the suite's, worst)",
     )  # fmt: skip
 
 

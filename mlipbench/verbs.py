@@ -281,6 +281,8 @@ def _suite(given: Namespace) -> Suite:
     if getattr(given, "training_seeds", None) is not None:
         suite = replace(suite, training_seeds=given.training_seeds)
         check_decisions(suite, where="--training-seeds")
+    if getattr(given, "failures", None) is not None:
+        suite = replace(suite, failures=given.failures)
     if given.data is None:
         return suite
     found = manifest.load(manifest.source(given.data))

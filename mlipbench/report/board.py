@@ -157,7 +157,7 @@ def assemble(results: Sequence[Result], suite: Suite, *, tier: Tier | None = Non
     kept = {
         (result.model, result.row, result.provenance.seed, _training_seed(result)): result
         for result in evaluations
-        if _form(result) == latest_form[result.model]
+        if _form(result) == latest_form[result.model] or _is_older_record(result)
     }
     trainings = _trainings([result for result in found if result.kind == "train"], latest_key)
     models = tuple(sorted({*latest_key, *trainings}))
@@ -175,6 +175,11 @@ def assemble(results: Sequence[Result], suite: Suite, *, tier: Tier | None = Non
 def _form(result: Result) -> str:
     """Return what trainings of one recipe share; the model's key where nothing was trained."""
     return result.training_form or result.model_key
+
+
+def _is_older_record(result: Result) -> bool:
+    """Does a record tell its training seed but not its recipe? Those that do not belong were left out before."""
+    return result.training_seed is not None and not result.training_form
 
 
 def _training_seed(result: Result) -> int:

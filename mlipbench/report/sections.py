@@ -57,7 +57,7 @@ def page(board: Leaderboard, views: Views, *, tier: Tier | None, entries: Mappin
 
 def _summary(board: Leaderboard) -> str:
     """Count what there is."""
-    states: list[State] = [cell.state for cell in board.board.cells.values()]
+    states: list[State] = [cell.state for (model, _), cell in board.board.cells.items() if model in board.models]
     shown: tuple[State, ...] = ("measured", "failed", "skipped")
     counted = [f"{states.count(state)} {STATE_WORDS[state].lower()}" for state in shown if state in states]
     absent = states.count("broken") + states.count("absent")
