@@ -158,27 +158,54 @@ def _smallest_p(told: Sequence[Question]) -> Float:
     Each unit gets a random weight, the same in all numbers made of it. The sums of weighted influences are normal with
     the right correlations; divided by one random standard error for all numbers of the same units they are Student's t.
     """
-    rng = np.random.default_rng(0)
+    pairs = [
+        (one.domain, one.error) for one in told if one.error is not None and one.error.influence and one.error.stderr
+    ]
     smallest = np.ones(N_DRAWS)
-    weights: dict[tuple[str, str], Float] = {}
-    spreads: dict[tuple[str, tuple[str, ...]], Float] = {}
-    for one in told:
-        error = one.error
-        if error is None or not error.influence or not error.stderr:
-            smallest = np.minimum(smallest, rng.random(N_DRAWS))
-            continue
-        units = tuple(sorted(error.influence))
-        for unit in units:
-            if (one.domain, unit) not in weights:
-                weights[one.domain, unit] = rng.standard_normal(N_DRAWS)
-        if (one.domain, units) not in spreads:
-            spreads[one.domain, units] = np.sqrt(rng.chisquare(error.freedom, N_DRAWS) / error.freedom)
-        drawn = sum(error.influence[unit] / error.stderr * weights[one.domain, unit] for unit in units)
-        rest = 1.0 - sum(part**2 for part in error.influence.values()) / error.stderr**2
-        if rest > 1e-9:  # the scatter of trainings
-            drawn = drawn + math.sqrt(rest) * rng.standard_normal(N_DRAWS)
-        smallest = np.minimum(smallest, stats.t.sf(drawn / spreads[one.domain, units], error.freedom))
+    if pairs:
+        drawn = _shares(pairs) @ _normal(
+            len({(d, unit) for d, error in pairs for unit in error.influence}) + len(pairs)
+        )
+        furthest: dict[float, Float] = {}
+        groups: dict[tuple[str, tuple[str, ...], float], int] = {}
+        for (domain, error), normal in zip(pairs, drawn, strict=True):
+            group = groups.setdefault((domain, tuple(error.influence), error.freedom), len(groups))
+            own = normal / _spread(group, error.freedom)
+            furthest[error.freedom] = np.maximum(furthest.get(error.freedom, -np.inf), own)
+        smallest = np.min([stats.t.sf(own, freedom) for freedom, own in furthest.items()], axis=0)
+    others = len(told) - len(pairs)
+    if others:  # whatever has no units is independent of all else
+        uniform = np.random.default_rng(2).random(N_DRAWS)
+        smallest = np.minimum(smallest, -np.expm1(np.log1p(-uniform) / others))
     return smallest
+
+
+def _shares(pairs: Sequence[tuple[str, Difference]]) -> Float:
+    """Return how each number is made of independent unit normals: its units, then what is its own (trainings)."""
+    place: dict[tuple[str, str], int] = {}
+    for domain, error in pairs:
+        for unit in error.influence:
+            place.setdefault((domain, unit), len(place))
+    out = np.zeros((len(pairs), len(place) + len(pairs)))
+    for k, (domain, error) in enumerate(pairs):
+        for unit, part in error.influence.items():
+            out[k, place[domain, unit]] = part / (error.stderr or 1.0)
+        out[k, len(place) + k] = math.sqrt(max(0.0, 1.0 - float(np.square(out[k]).sum())))
+    return out
+
+
+@lru_cache(maxsize=1)
+def _normal(n: int) -> Float:
+    """Return the same normal numbers each time, shape (n, N_DRAWS)."""
+    return np.random.default_rng(0).standard_normal((n, N_DRAWS))
+
+
+@lru_cache(maxsize=64)
+def _spread(group: int, freedom: float) -> Float:
+    """Return random standard errors with so many degrees of freedom, shape (N_DRAWS,)."""
+    if math.isinf(freedom):
+        return np.ones(N_DRAWS)
+    return np.asarray(np.sqrt(np.random.default_rng([1, group]).chisquare(freedom, N_DRAWS) / freedom))
 
 
 def _detectable(one: Question, level: float) -> float | None:
