@@ -341,6 +341,8 @@ def _asked(
     """Return what decides itself when a measured row is held against the accepted one, and what the family decides."""
     if base is None or base.outcome != "measured" or cell.state != "measured":
         return [], []
+    if line.grade == "validation" and not line.row.weight:
+        return [], []  # what counts for no score counts for no decision
     here = accepted(cell, line)
     differs = [
         words for words, mine, theirs in (

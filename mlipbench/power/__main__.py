@@ -1,0 +1,155 @@
+"""The command: train models that are alike, then measure false alarms and power of the gate."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from mlipbench.core.result import Result
+from mlipbench.core.suite import Suite
+from mlipbench.data.suites import read_suite
+from mlipbench.power.alike import Kept, rows_of, scored, train
+from mlipbench.power.pairs import Key, Scatter, Share, judged, moved, stopped
+
+SIZES: Final = (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4)
+SINGLE: Final = 0.2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print markdown tables, and write them with all figures as JSON."""
+    given = _parser().parse_args(arguments)
+    suite = read_suite(given.suite)
+    suite = replace(suite, rows=tuple(replace(row, limits=()) for row in rows_of(suite)))
+    folders = train(
+        given.model, suite, given.folder / "models", n=given.models, kept=Kept(share=given.share), report=_say
+    )
+    models = scored(folders, suite)
+    found: dict[str, Any] = {
+        "suite": suite.name, "model": given.model, "models": given.models, "share": given.share, "seed": 0,
+    }  # fmt: skip
+    lines = [*_real(models, suite, found), "", *_simulated(models, suite, found, n_pairs=given.pairs), ""]
+    lines += _power(models, suite, found, n_pairs=given.power_pairs)
+    text = "\n".join(lines) + "\n"
+    (given.folder / "power.md").write_text(text, encoding="utf-8")
+    (given.folder / "power.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(text)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m mlipbench.power", description=__doc__)
+    parser.add_argument("--suite", default="electrolyte")
+    parser.add_argument("--model", default="ace-small", help="name of a model with a recipe (default %(default)s)")
+    parser.add_argument("--models", type=int, default=30, help="how many to train (default %(default)s)")
+    parser.add_argument(
+        "--share", type=float, default=0.9, help="of the training frames for each; 1: a bootstrap (default %(default)s)"
+    )
+    parser.add_argument("--pairs", type=int, default=2000, help="simulated pairs of equal models (default %(default)s)")
+    parser.add_argument("--power-pairs", type=int, default=200, help="per point of a curve (default %(default)s)")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("reports") / "power", help="resumable (default %(default)s)"
+    )
+    return parser
+
+
+def _real(models: Sequence[Sequence[Result]], suite: Suite, found: dict[str, Any]) -> list[str]:
+    """Hold every model against every other."""
+    n = len(models)
+    alarms: Counter[Key] = Counter()
+    hits = 0
+    for i in range(n):
+        for k in range(n):
+            if i != k:
+                wrong = stopped(judged(models[i], models[k], suite))
+                hits += bool(wrong)
+                alarms.update(wrong)
+    apart = [bool(stopped(judged(models[k], models[k + 1], suite))) for k in range(0, n - 1, 2)]
+    every, single = Share(hits=hits, trials=n * (n - 1)), Share(hits=sum(apart), trials=len(apart))
+    found["real"] = {"all": asdict(every), "disjoint": asdict(single), "alarms": _named(alarms)}
+    worst = ", ".join(f"{row} {metric} {count}" for (row, metric), count in alarms.most_common(4))
+    return [
+        "| real pairs of one recipe | stopped |", "| --- | --- |",
+        f"| all {every.trials} ordered pairs of {n} models (the interval takes them for independent; they are not) |"
+        f" {every.words} |",
+        f"| {single.trials} pairs without a model in common | {single.words} |",
+        *([f"\nWhat was stopped: {worst}."] if worst else []),
+    ]  # fmt: skip
+
+
+def _simulated(models: Sequence[Sequence[Result]], suite: Suite, found: dict[str, Any], *, n_pairs: int) -> list[str]:
+    """Judge simulated pairs of equal models, with tolerances and without."""
+    scatter, rng = Scatter.of(models), np.random.default_rng(0)
+    tolerances = {metric.name: 0.0 for result in models[0] for metric in result.metrics}
+    hits, bare = 0, 0
+    for _ in range(n_pairs):
+        model = models[int(rng.integers(len(models)))]
+        twin = moved(model, scatter.drawn(rng), lambda _: 0.0)
+        hits += bool(stopped(judged(twin, model, suite)))
+        bare += bool(stopped(judged(twin, model, suite, tolerances=tolerances)))
+    with_tolerance, without = Share(hits=hits, trials=n_pairs), Share(hits=bare, trials=n_pairs)
+    found["simulated"] = {"stopped": asdict(with_tolerance), "without_tolerances": asdict(without)}
+    return [
+        "| simulated pairs of equal models | stopped |", "| --- | --- |",
+        f"| {n_pairs} pairs, as the gate judges | {with_tolerance.words} |",
+        f"| the same without tolerances: the statistics alone, nominal 1 % | {without.words} |",
+    ]  # fmt: skip
+
+
+def _power(models: Sequence[Sequence[Result]], suite: Suite, found: dict[str, Any], *, n_pairs: int) -> list[str]:
+    """Judge candidates that are worse by known shares."""
+    scatter, rng = Scatter.of(models), np.random.default_rng(1)
+    on_test = {row.name for row in suite.rows if row.split == "test"}
+    headline = [
+        (result.row, metric.name) for result in models[0] for metric in result.metrics
+        if metric.headline and metric.role == "merit" and (result.row, metric.name) in scatter.residuals[0]
+    ]  # fmt: skip
+
+    def verdict(worse: Callable[[Key], float]) -> list[Key]:
+        model = models[int(rng.integers(len(models)))]
+        return stopped(judged(moved(model, scatter.drawn(rng), worse), model, suite))
+
+    def forces_on_test(size: float) -> bool:
+        return bool(verdict(lambda key: size if key[0] in on_test and "force" in key[1] else 0.0))
+
+    def only(chosen: Key, size: float) -> bool:
+        return chosen in verdict(lambda key: size if key == chosen else 0.0)
+
+    curve = []
+    for size in SIZES:
+        everywhere = sum(forces_on_test(size) for _ in range(n_pairs))
+        # each headline number in turn
+        single = sum(only(headline[k % len(headline)], size) for k in range(n_pairs))
+        curve.append((size, Share(hits=everywhere, trials=n_pairs), Share(hits=single, trials=n_pairs)))
+    each = [Share(hits=sum(only(key, SINGLE) for _ in range(n_pairs)), trials=n_pairs) for key in headline]
+    found["power"] = [
+        {"worse_by": size, "forces_on_test": asdict(a), "one_headline": asdict(b)} for size, a, b in curve
+    ]  # fmt: skip
+    found["one_headline"] = {" ".join(key): asdict(share) for key, share in zip(headline, each, strict=True)}
+    return [
+        "| worse by | all forces on `test` | one headline number, each in turn |", "| --- | --- | --- |",
+        *(f"| {100 * size:.0f} % | {a.words} | {b.words} |" for size, a, b in curve), "",
+        f"| one headline number worse by {100 * SINGLE:.0f} % | found |", "| --- | --- |",
+        *(f"| {row} {metric} | {share.words} |" for (row, metric), share in zip(headline, each, strict=True)),
+    ]  # fmt: skip
+
+
+def _named(alarms: Counter[Key]) -> dict[str, int]:
+    """Return counts with names that JSON can hold."""
+    return {f"{row} {metric}": count for (row, metric), count in alarms.most_common()}
+
+
+def _say(text: str) -> None:
+    """Tell a person; results go to standard output."""
+    sys.stderr.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
