@@ -14,6 +14,7 @@ from mlipbench.benchmarks.systems import as_numbers, predict_each
 from mlipbench.core.benchmark import Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.model import Float, Int, Model
+from mlipbench.data.units import is_guessed
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 from mlipbench.physics.molecules import are_whole, unwrap
 from mlipbench.physics.scans import centres
@@ -73,7 +74,7 @@ def scans_of(data: Dataset, *, lone_elements: Sequence[str], pairs: bool = False
         NotApplicable: there is no scan of five frames or more, with two molecules or more.
     """
     groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
-    own_name = len(set(data.trajectory)) < len(data)
+    own_name = len(set(data.trajectory)) < len(data) and not any(is_guessed(name) for name in data.trajectory)
     for frame, atoms in enumerate(data.frames):
         name = data.trajectory[frame] if own_name else atoms.get_chemical_formula()
         groups.setdefault((name, tuple(atoms.numbers.tolist())), []).append(frame)
