@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from mlipbench.core.measure import magnitudes, measure, relative_squares, square
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Bool, Float
 from mlipbench.core.view import Axis, Bars, Parity
-from mlipbench.physics.survival import clopper_pearson
+from mlipbench.physics.statistics import reduce_rows
 
 Names = NDArray[np.str_]
 KINDS: Final = ("rmse", "mae", "q95", "relative_rmse")
@@ -32,6 +32,8 @@ class Errors:
         predicted: likewise.
         units: shape (n_items,), name of the independent unit of each item, such as its trajectory.
         config_types: shape (n_items,), kind of the frame of each item.
+        ignorance: what a model that knows nothing answers here: zero, or the reference's mean, component by component;
+            None where no such answer makes sense.
     """
 
     of: str
@@ -39,6 +41,7 @@ class Errors:
     predicted: Float
     units: Names
     config_types: Names
+    ignorance: Literal["zero", "mean"] | None = None
 
     def only(self, chosen: Bool) -> Errors:
         """Return some of the items."""
@@ -52,9 +55,21 @@ class Errors:
 
 
 def error_metrics(
-    of: str, title: str, unit: str, *, good: float, bad: float, over: str, headline: bool = False
+    of: str,
+    title: str,
+    unit: str,
+    *,
+    good: float,
+    bad: float,
+    over: str,
+    headline: bool = False,
+    merit: Literal["rmse", "relative_rmse"] = "rmse",
+    tolerance: float = 0.05,
+    relative: tuple[float, float] = (0.02, 1.0),
 ) -> tuple[Metric, ...]:
     """Return the definitions of RMSE, MAE, 95th percentile and relative RMSE of one quantity.
+
+    One of them is the merit, by which models are compared; the others say the same thing in other words.
 
     Args:
         of: first word of their names.
@@ -63,25 +78,32 @@ def error_metrics(
         good: RMSE with score 1; MAE and percentile are scaled as for a Gaussian.
         bad: RMSE with score 0.
         over: what is averaged over, as in "all components of all atoms".
-        headline: does the RMSE stand in the first table?
+        headline: does the merit stand in the first table?
+        merit: which of them it is.
+        tolerance: of the merit.
+        relative: relative RMSE with score 1 and 0.
     """
+
+    def metric(kind: str, title: str, says: str, *, unit: str = unit, factor: float = 1.0) -> Metric:
+        is_relative, is_merit = kind == "relative_rmse", kind == merit
+        ends = relative if is_relative else (factor * good, factor * bad)
+        return Metric(
+            name=f"{of}_{kind}", title=title, unit=unit, better="lower", good=ends[0], bad=ends[1], says=says,
+            headline=headline and is_merit, log_scale=is_relative, role="merit" if is_merit else "diagnostic",
+            tolerance=tolerance, lowest=0.0,
+        )  # fmt: skip
+
     return (
-        Metric(
-            name=f"{of}_rmse", title=f"{title} RMSE", unit=unit, better="lower", good=good, bad=bad, headline=headline,
-            says=f"root of the mean squared error over {over}; {OVER}",
+        metric("rmse", f"{title} RMSE", f"root of the mean squared error over {over}; {OVER}"),
+        metric("mae", f"{title} MAE", f"mean absolute error over {over}; {OVER}", factor=0.8),
+        metric(
+            "q95", f"{title} 95 % error",
+            f"95th percentile of the absolute errors over {over}; {OVER}, by Woodruff's method", factor=2.0,
         ),
-        Metric(
-            name=f"{of}_mae", title=f"{title} MAE", unit=unit, better="lower", good=0.8 * good, bad=0.8 * bad,
-            says=f"mean absolute error over {over}; {OVER}",
-        ),
-        Metric(
-            name=f"{of}_q95", title=f"{title} 95 % error", unit=unit, better="lower", good=2.0 * good, bad=2.0 * bad,
-            says=f"95th percentile of the absolute errors over {over}; {OVER}, by Woodruff's method",
-        ),
-        Metric(
-            name=f"{of}_relative_rmse", title=f"{title} relative RMSE", unit="", better="lower", good=0.02, bad=1.0,
-            log_scale=True,
-            says=f"RMSE over {over}, divided by the standard deviation of the reference over the same; {OVER}",
+        metric(
+            "relative_rmse", f"{title} relative RMSE",
+            f"RMSE over {over}, divided by the standard deviation of the reference over the same, about the mean of"
+            f" each component: 1 for a model that always answers with that; {OVER}", unit="",
         ),
     )  # fmt: skip
 
@@ -90,6 +112,8 @@ def error_values(
     errors: Errors, metrics: Sequence[Metric], *, kinds: Sequence[str] = KINDS, part: str = ""
 ) -> tuple[MetricValue, ...]:
     """Return the values of some kinds for one part; a value that has no meaning there is left out.
+
+    Each says what ignorance would get on the same items, where `errors` knows what it answers.
 
     Args:
         errors: of the part.
@@ -100,17 +124,27 @@ def error_values(
     if not len(errors.reference):
         return ()
     definition = {metric.name: metric for metric in metrics}
-    wrong = errors.predicted - errors.reference
     # The spread is the same about any point, and sums of large numbers lose digits.
-    centred = errors.reference - errors.reference.mean()
+    centred = errors.reference - errors.reference.mean(axis=0)
+    blind = {"zero": errors.reference, "mean": centred, None: None}[errors.ignorance]
     found = []
     for kind in kinds:
-        if kind == "relative_rmse" and centred.std() <= 1e-12 * np.abs(errors.reference).max():
+        if kind == "relative_rmse" and not has_spread(errors):
             continue
-        rows, reducer = _rows(kind, wrong, centred)
+        rows, reducer = _rows(kind, errors.predicted - errors.reference, centred)
         units = np.repeat(errors.units, len(rows) // len(errors.units))
-        found.append(value_of(definition[f"{errors.of}_{kind}"], rows, units, reducer, part=part))
+        value = value_of(definition[f"{errors.of}_{kind}"], rows, units, reducer, part=part)
+        zero = None if blind is None else reduce_rows(*_rows(kind, blind, centred))
+        found.append(replace(value, zero=zero))
     return tuple(found)
+
+
+def has_spread(errors: Errors) -> bool:
+    """Does the reference differ from its mean, so that an error can be relative to that?"""
+    if not len(errors.reference):
+        return False
+    centred = errors.reference - errors.reference.mean(axis=0)
+    return bool(np.sqrt((centred**2).mean()) > 1e-12 * np.abs(errors.reference).max())
 
 
 def _rows(kind: str, wrong: Float, centred: Float) -> tuple[Float, str]:
@@ -130,7 +164,7 @@ def value_of(metric: Metric, rows: Float, units: Names, reducer: str, *, part: s
 
 
 def share_of(metric: Metric, hit: Bool, units: Names, *, part: str = "") -> MetricValue:
-    """Return the share of items that are hit, with Clopper and Pearson's interval for as many items as there are units.
+    """Return the share of items that are hit, with an exact interval.
 
     A jackknife knows no interval where all items agree, and leaves 0 to 1 where they do not.
 
@@ -141,9 +175,7 @@ def share_of(metric: Metric, hit: Bool, units: Names, *, part: str = "") -> Metr
         part: what the value covers; empty for everything.
     """
     rows = np.column_stack([hit.astype(np.float64), np.ones(len(hit))])
-    found = value_of(metric, rows, units, "mean", part=part)
-    low, high = clopper_pearson(round(found.value * found.n), found.n)
-    return replace(found, low=min(low, found.value), high=max(high, found.value))
+    return value_of(metric, rows, units, "share", part=part)
 
 
 def values_by_config_type(

@@ -39,14 +39,15 @@ FITTED = (
 SHAPE = (
     Metric(
         name="energy_shape_rmse", title="Energy RMSE, shifted", unit="meV/atom", better="lower", good=1.0, bad=20.0,
-        headline=True,
+        headline=True, tolerance=0.10, lowest=0.0,
         says="root of the mean squared energy error per atom over frames, after "
         + FITTED.format(what="the errors")
-        + f", so that models with another energy of the lone atoms can be compared; {OVER}, the fit held fixed",
+        + ", so that models with another energy of the lone atoms can be compared; divided by the frames less the"
+        f" constants; {OVER}, the fit held fixed",
     ),
     Metric(
         name="energy_shape_relative_rmse", title="Energy relative RMSE, shifted", unit="", better="lower", good=0.02,
-        bad=1.0, log_scale=True,
+        bad=1.0, log_scale=True, role="diagnostic", lowest=0.0,
         says="energy_shape_rmse divided by the standard deviation of the reference energy per atom, after "
         + FITTED.format(what="that")
         + f", so that differences of composition do not count as spread; {OVER}, the fits held fixed",
@@ -54,15 +55,16 @@ SHAPE = (
 )  # fmt: skip
 COSINE = Metric(
     name="force_cosine", title="Force cosine", unit="", better="higher", good=0.999, bad=0.9,
+    role="diagnostic", lowest=-1.0, highest=1.0,
     says=f"mean cosine of the angle between predicted and reference force over atoms with both forces; {OVER}",
 )  # fmt: skip
 METRICS = (
-    *error_metrics("energy", "Energy", "meV/atom", good=1.0, bad=20.0, over="frames, per atom"),
+    *error_metrics("energy", "Energy", "meV/atom", good=1.0, bad=20.0, over="frames, per atom", tolerance=0.10),
     *SHAPE,
     *error_metrics("force", "Force", "meV/Å", good=20.0, bad=200.0, over=COMPONENTS, headline=True),
     COSINE,
     *error_metrics(
-        "stress", "Stress", "GPa", good=0.05, bad=1.0, headline=True,
+        "stress", "Stress", "GPa", good=0.05, bad=1.0, headline=True, tolerance=0.10,
         over="all nine components of the tensor over frames that have one",
     ),
 )  # fmt: skip
@@ -82,7 +84,7 @@ class EnergyForceStress:
         question="How wrong are energies, forces and stresses on frames the model never saw?",
         metrics=METRICS,
         observe_version=1,
-        score_version=1,
+        score_version=2,
         needs=frozenset({"labels"}),
         source="relative RMSE: RMSE over the reference's standard deviation, as in Magdău et al.,"
         " npj Computational Materials 9, 146 (2023), doi:10.1038/s41524-023-01100-w",
@@ -100,6 +102,14 @@ class EnergyForceStress:
             "stress": said.stress, "has_stress": said.has_stress,
         }  # fmt: skip
 
+    def expects(self, data: Dataset) -> tuple[str, ...]:
+        """Return the headline metrics that these data allow: of the shape of the energy, of forces, of stresses."""
+        chosen = data.take(spread_out(data, self.max_frames).tolist())
+        allowed = {
+            "energy_shape_rmse": _has_shape(chosen), "force_rmse": True, "stress_rmse": bool(chosen.has_stress.any()),
+        }  # fmt: skip
+        return tuple(name for name, is_allowed in allowed.items() if is_allowed)
+
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Compare with the reference: everything, each configuration type, and forces by element."""
         chosen = data.take(seen["frame"].tolist())
@@ -109,7 +119,7 @@ class EnergyForceStress:
             found += error_values(errors, METRICS, kinds=KINDS)
             found += values_by_config_type(errors, METRICS, kinds=PART_KINDS)
         found += values_by(force, METRICS, label="element", names=_symbols(chosen), kinds=PART_KINDS)
-        if len(chosen) >= 2 * np.linalg.matrix_rank(_fractions(chosen)):
+        if _has_shape(chosen):
             shape = _less_constants(energy, chosen)
             found += error_values(shape, METRICS, kinds=SHAPE_KINDS)
             found += values_by_config_type(shape, METRICS, kinds=SHAPE_KINDS)
@@ -146,16 +156,16 @@ def _errors(seen: Observation, data: Dataset) -> tuple[Errors, Errors, Errors]:
     return (
         Errors(
             of="energy", reference=data.energy * per_atom, predicted=seen["energy"] * per_atom,
-            units=trajectory, config_types=config_type,
+            units=trajectory, config_types=config_type, ignorance="mean",
         ),
         Errors(
             of="force", reference=data.forces * MEV_PER_EV, predicted=seen["forces"] * MEV_PER_EV,
-            units=trajectory[frame], config_types=config_type[frame],
+            units=trajectory[frame], config_types=config_type[frame], ignorance="zero",
         ),
         Errors(
             of="stress", reference=data.stress[stressed] * GPA_PER_EV_PER_CUBIC_ANGSTROM,
             predicted=seen["stress"][stressed] * GPA_PER_EV_PER_CUBIC_ANGSTROM,
-            units=trajectory[stressed], config_types=config_type[stressed],
+            units=trajectory[stressed], config_types=config_type[stressed], ignorance="mean",
         ),
     )  # fmt: skip
 
@@ -175,17 +185,30 @@ def _fractions(data: Dataset) -> Float:
     return counts / data.n_atoms[:, None]
 
 
+def _has_shape(data: Dataset) -> bool:
+    """Are there at least twice as many frames as constants to fit?"""
+    return len(data) >= 2 * int(np.linalg.matrix_rank(_fractions(data)))
+
+
 def _less_constants(energy: Errors, data: Dataset) -> Errors:
     """Take from reference and prediction, each, the constants per element that fit it best.
 
-    The difference of the two is then the error less the constants that fit the error best.
+    The difference of the two is then the error less the constants that fit the error best. What is left is too small by
+    √((n - k)/n) for k constants, and is stretched by as much.
+
+    Source: N. R. Draper & H. Smith, Applied Regression Analysis (1998), chapter 5: mean square about the regression.
     """
     fractions = _fractions(data)
+    free = len(fractions) - int(np.linalg.matrix_rank(fractions))
+    stretch = np.sqrt(len(fractions) / free) if free else 1.0
 
     def rest(per_atom: Float) -> Float:
-        return np.asarray(per_atom - fractions @ np.linalg.lstsq(fractions, per_atom, rcond=1e-9)[0])
+        fitted = fractions @ np.linalg.lstsq(fractions, per_atom, rcond=1e-9)[0]
+        return np.asarray(stretch * (per_atom - fitted))
 
-    return replace(energy, of="energy_shape", reference=rest(energy.reference), predicted=rest(energy.predicted))
+    return replace(
+        energy, of="energy_shape", reference=rest(energy.reference), predicted=rest(energy.predicted), ignorance="zero"
+    )
 
 
 def _cosine_values(force: Errors) -> list[MetricValue]:

@@ -25,6 +25,7 @@ from mlipbench.core.measure import magnitudes
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Bool, Float, Int, Model, Predictions
 from mlipbench.core.view import Axis, Bars, Lines, View
+from mlipbench.data.units import is_guessed
 from mlipbench.errors import BadInput, MissingPackage, ModelFailure, NotApplicable
 from mlipbench.physics.survival import clopper_pearson
 from mlipbench.physics.vibrations import rmsd_squares_A2
@@ -248,13 +249,14 @@ def paths_of(data: Dataset) -> dict[str, Int]:
     trajectory: Names = np.array(data.trajectory)
     largest = np.zeros(len(data))
     np.maximum.at(largest, data.frame_of_atom, np.linalg.norm(data.forces, axis=1))
-    several = [np.flatnonzero(trajectory == name) for name in dict.fromkeys(data.trajectory)]
+    names = [name for name in dict.fromkeys(data.trajectory) if not is_guessed(name)]
+    several = [np.flatnonzero(trajectory == name) for name in names]
     if not any(len(own) > 2 and largest[own[[0, -1]]].min() <= AT_REST_EV_A for own in several):
         raise NotApplicable(
             f"data set {data.spec.name} holds no reaction path: no trajectory of three frames or more begins or ends"
             f" where no force is larger than {AT_REST_EV_A:g} eV/Å"
         )
-    for name, frames in zip(dict.fromkeys(data.trajectory), several, strict=True):
+    for name, frames in zip(names, several, strict=True):
         where = f"data set {data.spec.name}, trajectory {name}"
         refuse_no_path([data.frames[i] for i in frames], where=where)
         if np.argmax(data.energy[frames]) in {0, len(frames) - 1}:

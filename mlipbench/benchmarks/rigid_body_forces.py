@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from mlipbench.benchmarks.comparison import bars, error_metrics, error_values, parity, values_by_config_type
+from mlipbench.benchmarks.comparison import (
+    bars,
+    error_metrics,
+    error_values,
+    has_spread,
+    parity,
+    values_by_config_type,
+)
 from mlipbench.benchmarks.frames import predict, spread_out
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS, Molecular, left_out_view, molecular
 from mlipbench.core.benchmark import About, Context, Observation
@@ -21,14 +28,19 @@ NAMES = ("translation_force", "rotation_force", "vibration_force")
 KINDS = ("rmse", "relative_rmse")
 METRICS = tuple(
     metric
-    for name, title, good, bad, over in (
-        ("translation_force", "Translation force", 5.0, 50.0, "atoms in frames of two molecules or more"),
-        ("rotation_force", "Rotation force", 5.0, 50.0, "atoms of molecules, not lone atoms, in such frames"),
-        ("vibration_force", "Vibration force", 20.0, 200.0, "atoms of molecules, not lone atoms, in all frames"),
+    for name, title, good, bad, relative, over in (
+        ("translation_force", "Translation force", 5.0, 50.0, (0.05, 0.95), "atoms in frames of two molecules or more"),
+        ("rotation_force", "Rotation force", 5.0, 50.0, (0.05, 0.95),
+         "atoms of molecules, not lone atoms, in such frames"),
+        ("vibration_force", "Vibration force", 20.0, 200.0, (0.02, 0.5),
+         "atoms of molecules, not lone atoms, in all frames"),
     )
-    for metric in error_metrics(name, title, "meV/Å", good=good, bad=bad, over=f"all three components of {over}")
+    for metric in error_metrics(
+        name, title, "meV/Å", good=good, bad=bad, over=f"all three components of {over}", headline=True,
+        merit="relative_rmse", relative=relative,
+    )
     if metric.name.removeprefix(f"{name}_") in KINDS
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +60,7 @@ class RigidBodyForces:
         question="How wrong are the forces that move, turn and deform each molecule?",
         metrics=METRICS,
         observe_version=1,
-        score_version=1,
+        score_version=2,
         source="projection on the rigid modes of each molecule in mass-weighted coordinates, as in Wilson, Decius &"
         " Cross, Molecular Vibrations (1955), chapter 2",
         needs=frozenset({"labels", "molecules"}),
@@ -66,11 +78,19 @@ class RigidBodyForces:
         said = predict(model, [data.frames[i] for i in found.frames], context, remark="frames")
         return {"frame": found.frames, "forces": said.forces, "n_left_out": np.array(found.n_left_out)}
 
+    def expects(self, data: Dataset) -> tuple[str, ...]:
+        """Return the relative errors of the parts that these data have."""
+        found = molecular(data, spread_out(data, self.max_frames), lone_elements=self.lone_elements)
+        chosen = data.take(found.frames.tolist())
+        every = found.split_errors(chosen, chosen.forces, names=NAMES)
+        return tuple(f"{errors.of}_relative_rmse" for errors in every if has_spread(errors))
+
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Compare the parts: everything, and each configuration type."""
         found, chosen = self._molecules(seen, data)
         values: list[MetricValue] = []
-        for errors in found.split_errors(chosen, seen["forces"], names=NAMES):
+        for part in found.split_errors(chosen, seen["forces"], names=NAMES):
+            errors = replace(part, ignorance="zero")
             values += error_values(errors, METRICS, kinds=KINDS)
             values += values_by_config_type(errors, METRICS, kinds=KINDS)
         return tuple(values)

@@ -14,6 +14,7 @@ from mlipbench.benchmarks.systems import as_numbers, predict_each
 from mlipbench.core.benchmark import Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.model import Float, Int, Model
+from mlipbench.data.units import is_guessed
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 from mlipbench.physics.molecules import are_whole, unwrap
 from mlipbench.physics.scans import centres
@@ -60,9 +61,9 @@ class Scan:
 def scans_of(data: Dataset, *, lone_elements: Sequence[str], pairs: bool = False) -> tuple[Scan, ...]:
     """Return the scans of a data set.
 
-    Frames of one trajectory, with the same atoms in the same order, make a scan; where every frame stands for itself,
-    all frames with the same atoms do. Molecules are those that the data name. Where they name none, bonds of the most
-    expanded frame decide for the whole scan, as those of squeezed frames would join molecules.
+    Frames of one trajectory, with the same atoms in the same order, make a scan; where every frame stands for itself or
+    trajectories are guessed, all frames with the same atoms do. Molecules are those that the data name. Where they name
+    none, bonds of the most expanded frame decide for the whole scan, as those of squeezed frames would join molecules.
 
     Args:
         data: frames of scans.
@@ -75,7 +76,9 @@ def scans_of(data: Dataset, *, lone_elements: Sequence[str], pairs: bool = False
     groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
     own_name = len(set(data.trajectory)) < len(data)
     for frame, atoms in enumerate(data.frames):
-        name = data.trajectory[frame] if own_name else atoms.get_chemical_formula()
+        name = data.trajectory[frame]
+        if not own_name or is_guessed(name):
+            name = atoms.get_chemical_formula()
         groups.setdefault((name, tuple(atoms.numbers.tolist())), []).append(frame)
     found = []
     for (name, _), frames in groups.items():

@@ -31,7 +31,7 @@ def measure(metric: Metric, rows: Float, units: Sequence[str], reducer: str, *, 
         rows, unit = sum_by_unit(rows, unit, n_units=len(names)), np.arange(len(names))
     order = np.argsort(unit, kind="stable")
     rows, unit = rows[order], unit[order]
-    found = estimate(rows, unit, reducer)
+    found = estimate(rows, unit, reducer, lowest=metric.lowest, highest=metric.highest)
     return MetricValue(
         metric=metric.name, part=part, value=found.value, stderr=found.stderr, low=found.low, high=found.high,
         n=found.n_units, samples=Samples(units=tuple(names), unit_of_row=unit, rows=rows, reducer=reducer),

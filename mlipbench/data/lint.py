@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from mlipbench.core.model import Float
+from mlipbench.data.units import is_guessed
 from mlipbench.errors import BadInput
 
 if TYPE_CHECKING:
@@ -83,20 +84,34 @@ def remarks(data: Dataset) -> list[str]:
         found.append(
             f"{len(large)} frames have a force component above {LARGE_FORCE_EV_A:g} eV/Å, first {data.uid[large[0]]}."
         )
-    n_trajectories = len(set(data.trajectory))
-    if n_trajectories == len(data):
+    guessed = sorted({name for name in data.trajectory if is_guessed(name)})
+    if guessed:
         found.append(
-            "No trajectory names: every frame counts as independent, and intervals are too narrow if it is not."
+            f"No trajectory names: frames of one kind are taken together in {len(guessed)} guessed blocks of"
+            " consecutive frames, and intervals are taken over these. They are too narrow where frames stay alike for"
+            " longer and too wide where they do not; name the trajectories (key trajectory) to have them right."
         )
     for one, other in (("train", "test"), ("train", "valid"), ("valid", "test")):
         if one in data.splits and other in data.splits:
-            shared = {data.trajectory[i] for i in data.splits[one]} & {data.trajectory[i] for i in data.splits[other]}
-            if shared:
-                found.append(
-                    f"Splits {one} and {other} share {len(shared)} trajectories, as {min(shared)}: errors flatter."
-                )
+            found += _shared(data, one, other)
     if data.energy_intra is None:
         found.append("No vacuum labels (energy_intra, forces_intra): intra/inter rows will be skipped.")
     if not data.has_stress.any():
         found.append("No stress labels: stress errors will be absent.")
+    return found
+
+
+def _shared(data: Dataset, one: str, other: str) -> list[str]:
+    """Return what two splits have in common."""
+    shared = {data.trajectory[i] for i in data.splits[one]} & {data.trajectory[i] for i in data.splits[other]}
+    blocks = {name for name in shared if is_guessed(name)}
+    named = shared - blocks
+    found = []
+    if named:
+        found.append(f"Splits {one} and {other} share {len(named)} trajectories, as {min(named)}: errors flatter.")
+    if blocks:
+        found.append(
+            f"Splits {one} and {other} take frames from the same {len(blocks)} guessed blocks, as {min(blocks)}: errors"
+            " flatter if these frames follow each other in time."
+        )
     return found

@@ -24,6 +24,7 @@ from mlipbench.data.collections import collection
 from mlipbench.data.keys import Labels, check_given, find_labels
 from mlipbench.data.lint import check_frames
 from mlipbench.data.manifest import File, Source
+from mlipbench.data.units import GUESSED, blocks, is_guessed
 from mlipbench.errors import BadInput
 from mlipbench.units import ANGSTROM_PER_BOHR, EV_PER_HARTREE, EV_PER_KJ_PER_MOL, GPA_PER_EV_PER_CUBIC_ANGSTROM
 
@@ -88,16 +89,19 @@ def read_frames(origin: Source) -> Dataset:
     stress = [_stress(labels, a, w) for a, w in zip(atoms, where, strict=True)]
     check_frames(frames, energy, forces, where, allow_duplicates=manifest.allow_duplicates)
     has_stress = np.array([one is not None for one in stress])
+    config_type = _texts(atoms, manifest.keys.config_type or "config_type", ["" for _ in atoms])
+    trajectory = _trajectories(atoms, manifest.keys.trajectory or "trajectory", config_type)
+    remark = labels.remark + (f"; {GUESSED}" if any(is_guessed(name) for name in trajectory) else "")
     return Dataset(
-        spec=_spec(origin, frames, labels.remark),
+        spec=_spec(origin, frames, remark),
         frames=tuple(frames),
         uid=_texts(atoms, manifest.keys.uid or "uid", [f"{i}" for i in range(len(atoms))]),
         energy=energy,
         forces=np.concatenate(forces),
         stress=_factor(origin, "stress") * np.array([np.zeros((3, 3)) if one is None else one for one in stress]),
         has_stress=has_stress,
-        trajectory=_texts(atoms, manifest.keys.trajectory or "trajectory", [f"frame-{i}" for i in range(len(atoms))]),
-        config_type=_texts(atoms, manifest.keys.config_type or "config_type", ["" for _ in atoms]),
+        trajectory=trajectory,
+        config_type=config_type,
         splits=_splits(read, manifest.keys.splits or "splits"),
         **_optional(
             labels, atoms, where, energy_factor=_factor(origin, "energy"), force_factor=_factor(origin, "forces")
@@ -211,6 +215,15 @@ def _stress(labels: Labels, frame: Atoms, where: str) -> Float | None:
 def _texts(frames: Sequence[Atoms], key: str, otherwise: Sequence[str]) -> tuple[str, ...]:
     """Return one text per frame from its info, or the stand-in."""
     return tuple(str(frame.info.get(key, other)) for frame, other in zip(frames, otherwise, strict=True))
+
+
+def _trajectories(frames: Sequence[Atoms], key: str, config_type: Sequence[str]) -> tuple[str, ...]:
+    """Return the independent unit of each frame: its named trajectory, else a block of frames of its kind."""
+    kinds = [
+        (frame.get_chemical_formula(), tuple(frame.pbc.tolist()), kind)
+        for frame, kind in zip(frames, config_type, strict=True)
+    ]
+    return _texts(frames, key, blocks(kinds))
 
 
 def _splits(read: Sequence[_Read], key: str) -> dict[str, tuple[int, ...]]:

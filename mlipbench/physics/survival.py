@@ -9,7 +9,9 @@ from scipy import stats
 
 from mlipbench.errors import BadInput
 from mlipbench.physics.cells import Bool, Float
-from mlipbench.physics.statistics import CONFIDENCE
+from mlipbench.physics.statistics import CONFIDENCE, clopper_pearson, poisson_rate
+
+__all__ = ["Survival", "clopper_pearson", "kaplan_meier", "poisson_rate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,40 +73,3 @@ def kaplan_meier(ended: Float, failed: Bool, *, confidence: float = CONFIDENCE) 
             width = z * np.sqrt(greenwood) / abs(np.log(share[k]))
             low[k], high[k] = share[k] ** np.exp(width), share[k] ** np.exp(-width)
     return Survival(time=time, share=share, low=low, high=high)
-
-
-def clopper_pearson(successes: int, n: int, *, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return the exact interval of a share.
-
-    Source: C. J. Clopper & E. S. Pearson, Biometrika 26, 404 (1934).
-
-    None of ten failed: a failure rate of up to 31 % is not excluded.
-
-    >>> [round(x, 3) for x in clopper_pearson(10, 10)]
-    [0.692, 1.0]
-    """
-    tail = 0.5 * (1.0 - confidence)
-    low = float(stats.beta.ppf(tail, successes, n - successes + 1)) if successes else 0.0
-    high = float(stats.beta.ppf(1.0 - tail, successes + 1, n - successes)) if successes < n else 1.0
-    return low, high
-
-
-def poisson_rate(failures: int, total_time: float, *, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
-    """Return failures per time with its exact interval.
-
-    Raises:
-        BadInput: the time is not positive.
-
-    Source: F. Garwood, Biometrika 28, 437 (1936).
-
-    No failure in 100 ps: up to 0.037 per ps are not excluded.
-
-    >>> [round(x, 4) for x in poisson_rate(0, 100.0)]
-    [0.0, 0.0, 0.0369]
-    """
-    if not total_time > 0.0:
-        raise BadInput(f"a rate needs a time above 0 to have happened in, not {total_time}")
-    tail = 0.5 * (1.0 - confidence)
-    low = 0.5 * float(stats.chi2.ppf(tail, 2 * failures)) if failures else 0.0
-    high = 0.5 * float(stats.chi2.ppf(1.0 - tail, 2 * failures + 2))
-    return failures / total_time, low / total_time, high / total_time

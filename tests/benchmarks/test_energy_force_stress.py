@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from ase import Atoms
 from pair_model import PairModel, labelled
 
-from mlipbench.benchmarks.comparison import thinned
-from mlipbench.benchmarks.energy_force_stress import EnergyForceStress
+from mlipbench.benchmarks.comparison import error_values, thinned
+from mlipbench.benchmarks.energy_force_stress import (
+    METRICS,
+    SHAPE_KINDS,
+    EnergyForceStress,
+    _errors,
+    _less_constants,
+)
 from mlipbench.benchmarks.frames import spread_out
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import MetricValue
-from mlipbench.core.model import Model
+from mlipbench.core.model import Float, Model
 from mlipbench.core.view import Bars, Parity
 from mlipbench.errors import BadInput, NotApplicable
 from mlipbench.units import GPA_PER_EV_PER_CUBIC_ANGSTROM
@@ -156,3 +163,82 @@ def test_wrong_labels_do_not_pass_for_right(name: str, context: Context) -> None
     worst = max(found[metric, ""].value for metric in ("energy_rmse", "force_rmse", "stress_rmse"))
     assert max(right[metric, ""].value for metric in ("energy_rmse", "force_rmse", "stress_rmse")) < 1e-6
     assert worst > 0.1
+
+
+def with_spectators(n_frames: int, n_elements: int, rng: np.random.Generator) -> Dataset:
+    """Frames of random composition, with energies that know nothing but a constant per element and noise of 1 meV."""
+    frames = tuple(
+        Atoms(numbers=rng.integers(1, n_elements + 1, size=40), positions=rng.uniform(size=(40, 3)))
+        for _ in range(n_frames)
+    )
+    constants = rng.normal(size=n_elements + 1)
+    noise = rng.normal(scale=1e-3, size=n_frames)  # eV per atom
+    energy = np.array([constants[one.numbers].sum() for one in frames]) + 40.0 * noise
+    names = tuple(f"f{k}" for k in range(n_frames))
+    return Dataset(
+        spec=labelled(["atom"]).spec, frames=frames, uid=names, energy=energy, forces=np.zeros((40 * n_frames, 3)),
+        stress=np.zeros((n_frames, 3, 3)), has_stress=np.zeros(n_frames, bool), trajectory=names,
+        config_type=("",) * n_frames,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("n_frames", "n_elements"), [(20, 10), (24, 3)])
+def test_fitted_constants_cost_degrees_of_freedom(n_frames: int, n_elements: int) -> None:
+    """Errors of 1 meV are found as such, however many constants were fitted."""
+    rng, squares, relative = np.random.default_rng(0), [], []
+    for _ in range(200):
+        data = with_spectators(n_frames, n_elements, rng)
+        seen = {
+            "energy": np.zeros(n_frames),
+            "forces": data.forces,
+            "stress": data.stress,
+            "has_stress": data.has_stress,
+        }
+        shape = _less_constants(_errors(seen, data)[0], data)
+        rmse, ratio = (value.value for value in error_values(shape, METRICS, kinds=SHAPE_KINDS))
+        squares.append(rmse**2)
+        relative.append(ratio)
+    assert np.sqrt(np.mean(squares)) == pytest.approx(1.0, rel=0.03)
+    assert relative == pytest.approx(np.ones(200))
+
+
+def test_relative_stress_of_the_mean_tensor_is_one(data: Dataset) -> None:
+    """Pressure differs from shear in the mean, and that is no spread."""
+    chosen = data.take(np.flatnonzero(data.has_stress).tolist())
+    shifted = replace(chosen, stress=chosen.stress - 0.1 * np.eye(3))
+    seen = {
+        "frame": np.arange(len(shifted)), "energy": shifted.energy, "forces": shifted.forces,
+        "stress": np.broadcast_to(shifted.stress.mean(axis=0), shifted.stress.shape), "has_stress": shifted.has_stress,
+    }  # fmt: skip
+    found = {v.metric: v for v in EnergyForceStress().score(seen, shifted) if not v.part}
+    assert found["stress_relative_rmse"].value == pytest.approx(1.0)
+    assert found["stress_rmse"].zero == pytest.approx(found["stress_rmse"].value)
+
+
+def test_cosine_stays_within_its_bounds(data: Dataset, context: Context) -> None:
+    found = measured(Crooked(), data, context)["force_cosine", ""]
+    assert found.low is not None and found.high is not None
+    assert -1.0 <= found.low < found.value < found.high <= 1.0
+
+
+@dataclass(frozen=True)
+class Crooked(PairModel):
+    """A tenth too strong, and worse in large frames, so that trajectories differ."""
+
+    def answer(self, atoms: Atoms) -> tuple[float, Float, Float]:
+        energy, forces, stress = super().answer(atoms)
+        return energy, forces + 0.004 * len(atoms) * np.array([1.0, -1.0, 0.0]), stress
+
+
+def test_what_referees_compare() -> None:
+    merits = {metric.name: metric.tolerance for metric in EnergyForceStress.about.metrics if metric.role == "merit"}
+    assert merits == {"energy_rmse": 0.1, "energy_shape_rmse": 0.1, "force_rmse": 0.05, "stress_rmse": 0.1}
+    assert {m.role for m in EnergyForceStress.about.metrics} == {"merit", "diagnostic"}
+
+
+def test_what_data_allow_is_expected_of_every_model(data: Dataset) -> None:
+    made = EnergyForceStress()
+    assert made.expects(data) == ("energy_shape_rmse", "force_rmse", "stress_rmse")
+    assert made.expects(labelled(["molecule"])) == ("energy_shape_rmse", "force_rmse")
+    assert made.expects(data.take([0, 6, 12])) == ("force_rmse", "stress_rmse")
+    assert EnergyForceStress(max_frames=1).expects(labelled(["molecule"])) == ("force_rmse",)

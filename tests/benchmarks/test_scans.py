@@ -20,6 +20,7 @@ from mlipbench.benchmarks.volume_scan import VolumeScan
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.view import Bars
+from mlipbench.data.units import blocks
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 
 
@@ -88,10 +89,11 @@ def test_flags(make: Callable[[], Calculator], metric: str, data: Dataset, conte
     assert found[metric] > 0.01
 
 
-def test_scans_are_found_without_trajectories_and_molecules(data: Dataset) -> None:
-    bare = replace(
-        data, trajectory=tuple(f"frame-{k}" for k in range(len(data))), molecule=None, energy_intra=None,
-    ).take(range(12))  # fmt: skip
+@pytest.mark.parametrize("guessed", [False, True])
+def test_scans_are_found_without_trajectories_and_molecules(guessed: bool, data: Dataset) -> None:
+    named_alone = tuple(f"frame-{k}" for k in range(len(data)))
+    trajectory = tuple(blocks(["one"] * len(data))) if guessed else named_alone
+    bare = replace(data, trajectory=trajectory, molecule=None, energy_intra=None).take(range(12))
     named = scans_of(data.take(range(12)), lone_elements=())
     assert len(named) == 1 and named[0].is_periodic and named[0].is_rigid
     # argon is never bonded, so that without names every atom is a molecule, and its pairs do not keep their shape

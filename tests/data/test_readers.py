@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,14 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io import write
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from made import MANIFEST, labelled
 
 from mlipbench.core.dataset import Dataset
 from mlipbench.data import manifest
 from mlipbench.data.lint import remarks
+from mlipbench.data.units import blocks, is_guessed
 from mlipbench.errors import BadInput
 from mlipbench.units import EV_PER_HARTREE, GPA_PER_EV_PER_CUBIC_ANGSTROM
 
@@ -239,6 +244,62 @@ def test_remarks_tell_what_flatters(tiny: Path) -> None:
     text = (tiny / "frames.xyz").read_text(encoding="utf-8").replace("trajectory=t0", "trajectory=t3")
     (tiny / "frames.xyz").write_text(text, encoding="utf-8")
     assert any("Splits train and test share 1 trajectories" in text for text in remarks(load(tiny)))
+
+
+def unnamed(tiny: Path) -> Dataset:
+    """The same frames without the names of their trajectories."""
+    path = tiny / "frames.xyz"
+    path.write_text(re.sub(r" trajectory=\S+", "", path.read_text(encoding="utf-8")), encoding="utf-8")
+    return load(tiny)
+
+
+def test_unnamed_frames_are_grouped_by_kind_and_marked(tiny: Path) -> None:
+    """Clusters and boxes take turns: four frames of each kind, a block each."""
+    assert not any("guessed" in text for text in (*remarks(load(tiny)), load(tiny).spec.labels))
+    data = unnamed(tiny)
+    assert data.trajectory == tuple(f"frames {k}–{k}" for k in range(1, 9))
+    assert "guessed" in data.spec.labels
+    assert any("No trajectory names: frames of one kind are taken together in 8 guessed" in t for t in remarks(data))
+
+
+def test_a_name_for_each_frame_is_no_guess(tiny: Path) -> None:
+    path = tiny / "frames.xyz"
+    numbers = iter(range(8))
+    text = re.sub(r" trajectory=\S+", lambda _: f" trajectory=own{next(numbers)}", path.read_text(encoding="utf-8"))
+    path.write_text(text, encoding="utf-8")
+    data = load(tiny)
+    assert len(set(data.trajectory)) == 8
+    assert "guessed" not in data.spec.labels and not any("trajectory names" in text for text in remarks(data))
+
+
+@given(lengths=st.lists(st.integers(1, 700), min_size=1, max_size=8))
+@settings(max_examples=50, deadline=None)
+def test_blocks_are_of_one_kind_and_consecutive(lengths: list[int]) -> None:
+    kinds = [k for k, n in enumerate(lengths) for _ in range(n)]
+    names = blocks(kinds)
+    assert all(is_guessed(name) for name in names)
+    assert [name for name, _ in groupby(names)] == list(dict.fromkeys(names)), "blocks are not consecutive"
+    for kind, n_frames in enumerate(lengths):
+        sizes = [len(list(own)) for _, own in groupby(n for n, k in zip(names, kinds, strict=True) if k == kind)]
+        assert max(sizes) - min(sizes) <= 1
+        assert len(sizes) <= 8
+        assert len(lengths) >= 6 or len(sizes) >= min(4, n_frames)
+        assert len(sizes) <= 4 or min(sizes) >= 80
+
+
+def test_frames_that_take_turns_stay_with_their_kind() -> None:
+    names = blocks([k % 2 for k in range(40)])
+    assert len(set(names)) == 8
+    assert names[0] == names[2] == "frames 1–9" and names[1] == "frames 2–10"
+
+
+def test_splits_of_one_guessed_block_are_told(tiny: Path) -> None:
+    frames = labelled(40)[::2]
+    for number, atoms in enumerate(frames):
+        del atoms.info["trajectory"]
+        atoms.info["splits"] = ("train", "test")[number % 2]
+    write(tiny / "frames.xyz", frames, format="extxyz")
+    assert any("Splits train and test take frames from the same 4 guessed blocks" in t for t in remarks(load(tiny)))
 
 
 OBSERVED = {"warm/density_series": np.arange(6, dtype=np.float32).reshape(2, 3), "warm/temperature_K": np.array(300)}
