@@ -1,0 +1,220 @@
+"""What is it worth when a model covers a system and gives no answer for it?
+
+A model that refuses what it would get wrong must not look better than one that answers. Under the default policy every
+system has the same say, none counts for more than the end of the metric's scale, and one without an answer counts for
+just that. Whatever a model does not answer, its score can then only fall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Final, Literal, TypeAlias, cast
+
+import numpy as np
+
+from mlipbench.core.measure import by_unit
+from mlipbench.core.metric import Metric, MetricValue, Samples, score, worst_of_scale
+from mlipbench.core.model import Float
+from mlipbench.errors import unknown
+from mlipbench.physics.statistics import QUANTILES, estimate
+
+Policy: TypeAlias = Literal["worst", "exclude", "penalty"]
+
+POLICY_WORDS: Final[Mapping[Policy, str]] = {
+    "worst": "every system that a model covers has the same say; one that it has no answer for counts as the end of the"
+    " metric's scale (what “bad” is, or what a model that knows nothing gets), and so does any that is worse than that",
+    "exclude": "systems that a model has no answer for are left out of its score, whatever they would have cost",
+    "penalty": "systems that a model has no answer for are left out, and its score is multiplied by the share of those"
+    " it covers that it did answer",
+}
+
+
+def policy_named(name: str) -> Policy:
+    """Return a policy by its name.
+
+    Raises:
+        BadInput: there is none of that name.
+
+    >>> policy_named("worst")
+    'worst'
+    """
+    if name not in POLICY_WORDS:
+        raise unknown("policy", name, POLICY_WORDS)
+    return cast("Policy", name)
+
+
+def answered_units(value: MetricValue) -> frozenset[str]:
+    """Return the names of the units that a value was made of; none where it does not name them."""
+    return frozenset(value.samples.units if value.samples else ()) - frozenset(value.failed)
+
+
+def covered_units(value: MetricValue) -> frozenset[str]:
+    """Return the names of the units that the model covers, answered or not."""
+    return answered_units(value) | frozenset(value.failed)
+
+
+def share_answered(value: MetricValue) -> float:
+    """Return the share of the units that a model covers which it gave an answer for.
+
+    >>> share_answered(MetricValue(metric="m", value=1.0, n=3, failed=("water dimer",), n_all=9))
+    0.75
+    """
+    answered = len(answered_units(value)) if value.samples else value.n
+    return answered / (answered + len(value.failed)) if answered else 0.0
+
+
+def metric_score(metric: Metric, value: MetricValue | None, *, policy: Policy = "worst") -> float:
+    """Return the score of a value from 0 to 1, failures counted as the policy says; 0 where there is no value.
+
+    >>> rmse = Metric(name="m", title="M", unit="", better="lower", good=0.0, bad=100.0, says="")
+    >>> half = MetricValue(metric="m", value=20.0, n=2, failed=("a", "b"), n_all=4)
+    >>> [metric_score(rmse, half, policy=policy) for policy in ("worst", "exclude", "penalty")]
+    [0.4, 0.8, 0.4]
+    """
+    if value is None:
+        return 0.0
+    if policy == "worst":
+        kept = counted(metric, value)
+        share = 1.0 if kept.samples else share_answered(value)
+        return share * score(metric, kept.value, zero=value.zero)
+    share = share_answered(value) if policy == "penalty" else 1.0
+    return share * score(metric, value.value, zero=value.zero)
+
+
+def row_score(
+    metrics: Sequence[Metric], values: Sequence[MetricValue], expected: Collection[str], *, policy: Policy = "worst"
+) -> float | None:
+    """Return the score of a row: the mean over its headline metrics that were measured or could have been.
+
+    Args:
+        metrics: all of the benchmark.
+        values: that were measured; those of a part do not count.
+        expected: names of metrics that the data allow; a headline metric among them without a value scores 0.
+        policy: of failures.
+
+    Returns:
+        None when no headline metric was measured or expected.
+    """
+    measured = {value.metric: value for value in values if not value.part}
+    counts = [
+        metric for metric in metrics
+        if metric.headline and metric.role == "merit" and (metric.name in measured or metric.name in expected)
+    ]  # fmt: skip
+    if not counts:
+        return None
+    return float(np.mean([metric_score(metric, measured.get(metric.name), policy=policy) for metric in counts]))
+
+
+def counted(metric: Metric, value: MetricValue, *, policy: Policy = "worst") -> MetricValue:
+    """Return a value with the units that the model failed on inside, and none past the end of the metric's scale.
+
+    Every unit has the same weight then, so that no failure can take a heavy unit away. Values that do not say how many
+    systems there are (`n_all` is None) are made of what a model either answers as a whole or fails on as a whole; they,
+    and values without samples, are returned as they are.
+
+    Args:
+        metric: what it is.
+        value: of one model.
+        policy: only "worst" counts failures within the value.
+
+    Returns:
+        The value with failed units among its samples, at the end of the scale; `failed` is empty then.
+    """
+    if policy != "worst" or value.n_all is None or value.samples is None:
+        return value
+    cap = worst_of_scale(metric, zero=value.zero)
+    samples = _with_failed(_capped(metric, value.samples, cap), value.failed, cap)
+    return replace(_again(value, samples, metric=metric), failed=())
+
+
+def restricted(value: MetricValue, units: Collection[str], *, metric: Metric | None = None) -> MetricValue | None:
+    """Return a value over some of its units alone, with an interval over them.
+
+    Args:
+        value: of one model.
+        units: names; those that the value does not have are passed over.
+        metric: whose bounds the interval keeps to.
+
+    Returns:
+        None where the value names no units, or none of these is left. `zero` stays that of all units.
+    """
+    old = value.samples
+    if old is None:
+        return None
+    wanted = [k for k, name in enumerate(old.units) if name in units]
+    failed = tuple(name for name in value.failed if name in units)
+    if not wanted:
+        return None
+    rows = np.isin(old.unit_of_row, wanted)
+    samples = Samples(
+        units=tuple(old.units[k] for k in wanted), unit_of_row=np.searchsorted(wanted, old.unit_of_row[rows]),
+        rows=old.rows[rows], reducer=old.reducer,
+    )  # fmt: skip
+    return replace(_again(value, samples, metric=metric), failed=failed)
+
+
+def _capped(metric: Metric, samples: Samples, cap: float) -> Samples:
+    """Return samples in which each unit has the same weight, and none is worse than the cap."""
+    limit = np.minimum if metric.better == "lower" else np.maximum
+    if samples.reducer in QUANTILES:
+        return replace(samples, rows=limit(samples.rows, cap))
+    spread = _spread(samples)
+    own = samples.rows[:, 0] / samples.rows[:, 1] / spread if samples.reducer == "relative_root_mean" else None
+    each = by_unit(samples) if own is None else np.sqrt(own)
+    n_units = len(samples.units)
+    return Samples(
+        units=samples.units, unit_of_row=np.arange(n_units), rows=_rows(limit(each, cap), samples.reducer, spread),
+        reducer=samples.reducer,
+    )  # fmt: skip
+
+
+def _spread(samples: Samples) -> float:
+    """Return the variance of the reference over all units, where the value is relative to it."""
+    if samples.reducer != "relative_root_mean":
+        return 1.0
+    _, count, total, square = samples.rows.sum(axis=0)
+    return float(square / count - (total / count) ** 2)
+
+
+def _rows(each: Float, reducer: str, spread: float) -> Float:
+    """Return rows of one item per unit that reduce to these values, the reference's variance kept."""
+    ones = np.ones(len(each))
+    if reducer == "mean":
+        return np.column_stack([each, ones])
+    if reducer == "root_mean":
+        return np.column_stack([each**2, ones])
+    return np.column_stack([each**2 * spread, ones, 0.0 * ones, spread * ones])
+
+
+def _with_failed(samples: Samples, failed: Sequence[str], cap: float) -> Samples:
+    """Return samples with units added, each at the cap; units stand in the order of their names."""
+    answered = [k for k, name in enumerate(samples.units) if name not in failed]
+    per_unit = [samples.rows[samples.unit_of_row == k] for k in answered]
+    if samples.reducer in QUANTILES:
+        sizes = [len(rows) for rows in per_unit] or [1]
+        missing = np.full((max(round(float(np.mean(sizes))), 1), 1), cap)
+    else:
+        missing = _rows(np.array([cap]), samples.reducer, _spread(samples))
+    both = {samples.units[k]: rows for k, rows in zip(answered, per_unit, strict=True)}
+    both |= dict.fromkeys(failed, missing)
+    names = tuple(sorted(both))
+    return Samples(
+        units=names, unit_of_row=np.repeat(np.arange(len(names)), [len(both[name]) for name in names]),
+        rows=np.concatenate([both[name] for name in names]), reducer=samples.reducer,
+    )  # fmt: skip
+
+
+def _again(value: MetricValue, samples: Samples, *, metric: Metric | None) -> MetricValue:
+    """Return a value made of other samples; where the benchmark held back the interval, there is none."""
+    found = estimate(samples.rows, samples.unit_of_row, samples.reducer)
+    held_back = value.low is None and value.samples is not None and len(value.samples.units) > 1
+    new = replace(value, value=found.value, n=found.n_units, samples=samples)
+    if held_back or found.low is None or found.high is None:
+        return replace(new, stderr=None, low=None, high=None)
+    lowest = -np.inf if metric is None or metric.lowest is None else metric.lowest
+    highest = np.inf if metric is None or metric.highest is None else metric.highest
+    return replace(
+        new, stderr=found.stderr, low=float(np.clip(found.low, lowest, highest)),
+        high=float(np.clip(found.high, lowest, highest)),
+    )  # fmt: skip
