@@ -14,6 +14,7 @@ from mlipbench.core.metric import Metric, MetricValue, score
 from mlipbench.core.policy import (
     POLICY_WORDS,
     counted,
+    counted_zero,
     covered_units,
     metric_score,
     policy_named,
@@ -52,10 +53,13 @@ def test_a_unit_past_the_scale_counts_as_bad_where_nothing_failed() -> None:
     assert got.value == pytest.approx(52.0)
 
 
-def test_the_scale_ends_at_what_ignorance_gets() -> None:
-    got = counted(ERROR, of({"a": 4.0, "b": 60.0}, "mean", failed=("z",), zero=20.0))
-    assert got.value == pytest.approx((4.0 + 20.0 + 20.0) / 3)
-    assert metric_score(ERROR, of({"a": 20.0}, "mean", zero=20.0)) == 0.0
+def test_a_model_that_knows_nothing_scores_nothing() -> None:
+    """Also where it is nearly right of some systems, and past the scale in others."""
+    ignorant = of({"a": 4.0, "b": 60.0, "c": 500.0}, "root_mean")
+    zero = counted_zero(ERROR, ignorant)
+    assert zero == pytest.approx(np.sqrt((16 + 3600 + 10000) / 3))
+    assert metric_score(ERROR, replace(ignorant, zero=zero)) == 0.0
+    assert metric_score(ERROR, of({"a": 4.0, "b": 50.0, "c": 90.0}, "root_mean", zero=zero)) > 0.0
 
 
 def test_where_higher_is_better_the_cap_is_from_below() -> None:
