@@ -25,8 +25,8 @@ from mlipbench.physics.statistics import QUANTILES, estimate
 Policy: TypeAlias = Literal["worst", "exclude", "penalty"]
 
 POLICY_WORDS: Final[Mapping[Policy, str]] = {
-    "worst": "every system that a model covers has the same say; one that it has no answer for counts as the “bad” value"
-    " of the metric, and so does any that is worse than that",
+    "worst": "every system that a model covers has the same say; one that it has no answer for counts as the metric's"
+    " “bad” value, and so does any that is worse than that",
     "exclude": "systems that a model has no answer for are left out of its score, whatever they would have cost",
     "penalty": "systems that a model has no answer for are left out, and its score is multiplied by the share of those"
     " it covers that it did answer",
