@@ -18,7 +18,15 @@ from mlipbench.benchmarks.comparison import Errors, Names, error_values, value_o
 from mlipbench.benchmarks.frames import predict
 from mlipbench.benchmarks.minima import bonded_alike
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
-from mlipbench.benchmarks.systems import Systems, blamed, first_blame, left_out_view, share_failed, size_of_mean
+from mlipbench.benchmarks.systems import (
+    Systems,
+    any_answer,
+    blamed,
+    first_blame,
+    left_out_view,
+    share_failed,
+    size_of_mean,
+)
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import magnitudes
@@ -151,6 +159,8 @@ class ReactionPaths:
         images = [[data.frames[i] for i in frames] for frames in paths]
         tried = [self._tried(model, own, context) for own in images]
         answered = [own[0] for own, one in zip(images, tried, strict=True) if one.said]
+        if not answered:
+            answered = any_answer(model, [image for own in images for image in own], context)
         tried = [one.judged(model, own, answered) for own, one in zip(images, tried, strict=True)]
         if not any(one.said for one in tried):
             raise first_blame(one.error for one in tried if one.error is not None)

@@ -76,6 +76,8 @@ def ask_each(
         if asked is todo:
             break
     answered = [atoms for group, one in zip(groups, found, strict=True) if _is_answer(one) for atoms in group]
+    if not answered and not any(isinstance(one, ModelFailure) for one in found):
+        answered = any_answer(model, [atoms for k in todo for atoms in groups[k]], context)
     return [
         blamed(model, group, one, answered=answered) if isinstance(one, MlipbenchError) else one
         for group, one in zip(groups, found, strict=True)
@@ -100,25 +102,37 @@ def symbols_of(frames: Sequence[Atoms]) -> set[str]:
 
 
 def blamed(
-    model: Model, frames: Sequence[Atoms], error: MlipbenchError, *, answered: Sequence[Atoms] = ()
+    model: Model, frames: Sequence[Atoms], error: MlipbenchError, *, answered: Sequence[Atoms]
 ) -> MlipbenchError:
     """Return why there is no answer; a refusal of elements that the model covers is its failure.
 
-    What a model does not cover is left out, so it must not choose by the frame: it covers the elements that it names
-    and, where it names none, those of frames that it has answered for.
+    What a model does not cover is left out, so it must not choose. It covers the elements that it names and those of
+    frames that it has answered for. One that has answered for nothing here, such as a force field of other molecules,
+    covers nothing here.
 
     Args:
         model: that had no answer.
         frames: for these.
         error: what came instead.
-        answered: frames that it has answered for.
+        answered: frames of the row that it has answered for.
     """
-    if not isinstance(error, NotApplicable) or isinstance(error, MissingPackage):
+    if not answered or not isinstance(error, NotApplicable) or isinstance(error, MissingPackage):
         return error
-    covered = symbols_of(answered) if model.spec.elements is None else set(model.spec.elements)
+    covered = symbols_of(answered) | set(model.spec.elements or ())
     if symbols_of(frames) <= covered:
         return ModelFailure(f"the model covers these elements and refuses: {error}")
     return error
+
+
+def any_answer(model: Model, frames: Sequence[Atoms], context: Context) -> list[Atoms]:
+    """Return the first frame that the model answers for, asked one by one; nothing where there is none."""
+    for atoms in frames:
+        try:
+            predict(model, [atoms], context, remark="one by one")
+        except (NotApplicable, ModelFailure):
+            continue
+        return [atoms]
+    return []
 
 
 def first_blame(errors: Iterable[MlipbenchError]) -> MlipbenchError:
@@ -285,7 +299,7 @@ def predict_each(model: Model, frames: Sequence[Atoms], context: Context, *, rem
             if asked is own:
                 break
     if not parts:
-        raise first_blame(blamed(model, [frames[k]], error) for k, error in errors.items())
+        raise first_blame(errors.values())
     kept = [k for k in range(len(frames)) if k not in errors]
     answered = [frames[k] for k in kept]
     refused = {k: blamed(model, [frames[k]], errors[k], answered=answered) for k in sorted(errors)}

@@ -18,7 +18,7 @@ from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import MetricValue, score
 from mlipbench.core.model import Model
 from mlipbench.core.view import Bars, Lines, Parity, View
-from mlipbench.testing.refusals import check_refusals
+from mlipbench.testing.refusals import check_refusals, refusals
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -64,7 +64,7 @@ def check_benchmark(
     if benchmark.about.grade != "cost":
         _check_same(seen, benchmark.observe(model, data, context))
     if n_refusals and benchmark.about.grade != "cost":
-        check_refusals(benchmark, model, data, context, n=n_refusals)
+        check_refusals(benchmark, model, data, context, tries=refusals(n_refusals))
     if perfect is not None:
         _check_perfect(benchmark, benchmark.score(benchmark.observe(perfect, data, context), data))
 
