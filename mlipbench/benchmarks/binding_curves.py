@@ -13,13 +13,22 @@ import numpy as np
 
 from mlipbench.benchmarks.comparison import Errors, Names, parity, share_of, value_of
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
-from mlipbench.benchmarks.scan_curves import Pair, Scan, observe_scans, pairs_of, scans_of
-from mlipbench.benchmarks.systems import as_texts, left_out_view
+from mlipbench.benchmarks.scan_curves import (
+    Pair,
+    Scan,
+    ignorant_pairs,
+    observe_scans,
+    pairs_of,
+    scans_of,
+    systems_of,
+)
+from mlipbench.benchmarks.systems import Systems, as_texts, left_out_view, share_failed
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import squares
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Float, Model
+from mlipbench.core.policy import counted_zero
 from mlipbench.core.view import Axis, Lines, View
 from mlipbench.errors import NotApplicable
 from mlipbench.physics.curves import crossing, lowest, spline_minimum
@@ -35,31 +44,42 @@ OVER: Final = "interval over curves"
 METRICS: Final = (
     Metric(
         name="binding_rmse", title="Binding RMSE", unit="meV", better="lower", good=5.0, bad=100.0, headline=True,
+        lowest=0.0,
         says="root mean square error of E(pair) - E(molecule) - E(molecule), frozen, over places where the reference's"
         f" is below 0.2 eV; {OVER}",
     ),
     Metric(
         name="well_depth_error", title="Well depth", unit="meV", better="lower", good=5.0, bad=100.0, headline=True,
+        lowest=0.0,
         says=f"mean size of the error of the lowest binding energy on each curve; {OVER}",
     ),
     Metric(
-        name="well_place_error", title="Well place", unit="Å", better="lower", good=0.02, bad=0.5,
+        name="well_place_error", title="Well place", unit="Å", better="lower", good=0.02, bad=0.5, lowest=0.0,
         says="mean size of the error of the distance of the centres there, curves where the reference has a minimum;"
         f" {OVER}",
     ),
     Metric(
         name="wall_place_error", title="Wall place", unit="Å", better="lower", good=0.02, bad=0.5, headline=True,
+        lowest=0.0,
         says="mean size of the error of the distance of the centres where the energy is 0.1 eV above that of the"
         f" molecules alone; of a model that never crosses it, the nearest or farthest one; {OVER}",
     ),
     Metric(
-        name="far_rmse", title="Far RMSE", unit="meV", better="lower", good=1.0, bad=50.0,
+        name="far_rmse", title="Far RMSE", unit="meV", better="lower", good=1.0, bad=50.0, role="diagnostic",
+        lowest=0.0,
         says=f"as the first, over places more than 6 Å farther than the nearest; {OVER}",
     ),
     Metric(
-        name="not_bound", title="Not bound", unit="", better="lower", good=0.0, bad=0.5,
+        name="not_bound", title="Not bound", unit="", better="lower", good=0.0, bad=0.5, role="diagnostic",
+        lowest=0.0, highest=1.0,
         says="share of the curves with a minimum below -5 meV in the reference that have none below -1 meV in the"
         f" model; {OVER}",
+    ),
+    Metric(
+        name="not_computed", title="Curves not computed", unit="", better="lower", good=0.0, bad=0.5,
+        role="diagnostic", lowest=0.0, highest=1.0,
+        says="share of curves, of those the model covers, with a place, or molecules alone, that it has no answer for,"
+        " so that the curve is missing in the other numbers; interval over curves, by Clopper and Pearson",
     ),
 )  # fmt: skip
 DEFINED: Final = {metric.name: metric for metric in METRICS}
@@ -79,8 +99,8 @@ class BindingCurves:
         title="Binding curves",
         question="How strongly do two molecules hold each other, and at which distance?",
         metrics=METRICS,
-        observe_version=1,
-        score_version=1,
+        observe_version=2,
+        score_version=2,
         source="E_bind = E(AB) - E(A) - E(B), molecules frozen",
         needs=frozenset({"labels", "molecules", "vacuum_labels"}),
         seconds=3.0,
@@ -89,26 +109,32 @@ class BindingCurves:
     lone_elements: tuple[str, ...] = LONE_ELEMENTS
 
     def observe(self, model: Model, data: Dataset, context: Context) -> Observation:
-        """Ask along all curves; a frame that the model fails on is left out.
+        """Ask along all curves; one with a frame that the model covers and has no answer for has failed.
 
         Raises:
             BadInput: a curve's frames do not hold the same molecules.
-            NotApplicable: the data hold no curves, no vacuum labels, or the model does not cover them.
-            ModelFailure: the model fails everywhere.
+            NotApplicable: the data hold no curves, no vacuum labels, or the model covers none.
+            ModelFailure: the model covers a curve, and has no answer for any frame.
         """
         return observe_scans(model, self._scans(data), context, with_virials=False)
 
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Compare curves, all and those of each kind of pair."""
-        pairs = pairs_of(seen, data, self._scans(data))
-        kinds = [data.config_type[int(pair.scan.frames[0])] for pair in pairs]
-        rows: dict[tuple[str, str], list[tuple[str, Float]]] = {}
-        for pair, kind in zip(pairs, kinds, strict=True):
-            for name, row in _compared(pair):
-                for part in ("", f"config_type={kind}"):
-                    rows.setdefault((name, part), []).append((pair.scan.name, row))
+        scans = self._scans(data)
+        systems = systems_of(seen, data, scans, alone_too=True)
+        answered = systems.covered - systems.failed
+        rows = _rows([pair for pair in pairs_of(seen, data, scans) if pair.scan.name in answered], data)
         order = sorted(rows, key=lambda key: (key[1], list(DEFINED).index(key[0])))
-        return tuple(_value(DEFINED[name], part, rows[name, part]) for name, part in order)
+        values = [_value(DEFINED[name], part, rows[name, part]) for name, part in order]
+        ignorant = _rows(ignorant_pairs(data, scans), data)
+        whole = {name: own for (name, part), own in ignorant.items() if not part}
+        only = {name: [one for one, _ in own] for name, own in whole.items()}
+        zero = {name: _zero(name, own, systems) for name, own in whole.items() if DEFINED[name].role == "merit"}
+        return (*systems.told(values, zero=zero, only=only), share_failed(DEFINED["not_computed"], systems))
+
+    def expects(self, data: Dataset) -> tuple[str, ...]:
+        """Return names of metrics that the reference's curves allow."""
+        return tuple(name for name, part in _rows(ignorant_pairs(data, self._scans(data)), data) if not part)
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
         """Show all binding energies against the reference's, one curve of each kind, and what was left out."""
@@ -129,6 +155,23 @@ class BindingCurves:
         if not rigid:
             raise NotApplicable(f"data set {data.spec.name} has no pairs of rigid molecules without a cell here")
         return rigid
+
+
+def _rows(pairs: list[Pair], data: Dataset) -> dict[tuple[str, str], list[tuple[str, Float]]]:
+    """Return the rows of each metric, by its name and the part: of all curves, and of each kind of pair."""
+    rows: dict[tuple[str, str], list[tuple[str, Float]]] = {}
+    for pair in pairs:
+        kind = data.config_type[int(pair.scan.frames[0])]
+        for name, row in _compared(pair):
+            for part in ("", f"config_type={kind}"):
+                rows.setdefault((name, part), []).append((pair.scan.name, row))
+    return rows
+
+
+def _zero(name: str, rows: list[tuple[str, Float]], systems: Systems) -> float:
+    """Return what a model without binding gets, on all curves that the judged one covers."""
+    own = [(curve, row) for curve, row in rows if curve in systems.covered] or rows
+    return counted_zero(DEFINED[name], _value(DEFINED[name], "", own))
 
 
 def _value(metric: Metric, part: str, rows: list[tuple[str, Float]]) -> MetricValue:

@@ -9,11 +9,13 @@ import numpy as np
 
 from mlipbench.benchmarks.comparison import Errors, Names, parity, value_of
 from mlipbench.benchmarks.systems import (
+    Systems,
     as_numbers,
     as_texts,
     ask_each,
     left_out_view,
     reference_of,
+    share_failed,
     signed_mean,
     size_of_mean,
 )
@@ -25,7 +27,6 @@ from mlipbench.core.model import Bool, Float, Int, Model
 from mlipbench.core.view import Axis, Bars, View
 from mlipbench.errors import BadInput, MlipbenchError, ModelFailure, NotApplicable, unknown
 from mlipbench.physics.eos import LEAST_VOLUMES, Curve, Fit, delta, fit
-from mlipbench.physics.survival import clopper_pearson
 from mlipbench.units import GPA_PER_EV_PER_CUBIC_ANGSTROM, MEV_PER_EV
 
 if TYPE_CHECKING:
@@ -35,36 +36,44 @@ OVER: Final = "over crystals that have a minimum; interval over crystals"
 METRICS: Final = (
     Metric(
         name="delta", title="Δ", unit="meV/atom", better="lower", good=1.0, bad=100.0, log_scale=True, headline=True,
+        lowest=0.0,
         says="root mean square difference of the model's equation of state and the reference's, each with zero energy"
         f" at its own minimum, within ±6 % of the mean of their volumes (Lejaeghere's Δ); mean {OVER}",
     ),
     Metric(
         name="delta_median", title="Δ median", unit="meV/atom", better="lower", good=1.0, bad=100.0, log_scale=True,
+        role="diagnostic", lowest=0.0,
         says=f"median of the same {OVER}, by Woodruff's method",
     ),
     Metric(
         name="volume_rmse", title="Volume RMSE", unit="%", better="lower", good=0.5, bad=10.0,
+        lowest=0.0,
         says=f"root of the mean squared relative error of the equilibrium volume {OVER}",
     ),
     Metric(
         name="volume_bias", title="Volume bias", unit="%", better="lower", good=0.2, bad=5.0,
+        role="diagnostic", lowest=0.0,
         says=f"size of the mean relative error of the equilibrium volume, whose sign a figure shows, {OVER}",
     ),
     Metric(
         name="bulk_modulus_mae", title="Bulk modulus MAE", unit="%", better="lower", good=3.0, bad=50.0,
+        lowest=0.0,
         says=f"mean size of the relative error of the bulk modulus {OVER}",
     ),
     Metric(
         name="bulk_modulus_bias", title="Bulk modulus bias", unit="%", better="lower", good=1.0, bad=30.0,
+        role="diagnostic", lowest=0.0,
         says="size of the mean relative error of the bulk modulus, whose sign a figure shows (below zero: too soft),"
         f" {OVER}",
     ),
     Metric(
         name="derivative_mae", title="Bulk modulus derivative MAE", unit="", better="lower", good=0.2, bad=3.0,
+        role="diagnostic", lowest=0.0,
         says=f"mean size of the error of the bulk modulus' pressure derivative {OVER}",
     ),
     Metric(
         name="no_minimum", title="Crystals without a minimum", unit="", better="lower", good=0.0, bad=0.5,
+        role="diagnostic", lowest=0.0, highest=1.0,
         says="share of crystals, of those the model covers, that are missing in the other numbers: no minimum was"
         " found, the energies follow no equation of state, or the model failed; interval over crystals, by Clopper and"
         " Pearson",
@@ -98,8 +107,8 @@ class EquationOfState:
         title="Equation of state",
         question="At which volume is a crystal at rest, and how hard is it to squeeze?",
         metrics=METRICS,
-        observe_version=1,
-        score_version=1,
+        observe_version=2,
+        score_version=2,
         source="K. Lejaeghere, V. Van Speybroeck, G. Van Oost, S. Cottenier, Crit. Rev. Solid State Mater. Sci. 39, 1"
         " (2014), doi:10.1080/10408436.2013.772503",
         seconds=10.0,
@@ -125,7 +134,7 @@ class EquationOfState:
             todo = {k: scan for k, scan in scans.items() if not scan.is_done}
             volumes = {k: scan.middle_A3 * self._scales() for k, scan in todo.items()}
             frames = [[_scaled(data.frames[k], float(v)) for v in volumes[k]] for k in todo]
-            answers = ask_each(model, frames, context, remark="scaled crystals", forgive_failures=True)
+            answers = ask_each(model, frames, context, remark="scaled crystals")
             for k, answer in zip(todo, answers, strict=True):
                 scans[k] = todo[k].taken(volumes[k], answer, n_atoms=len(data.frames[k]))
         _refuse_nothing(list(scans.values()))
@@ -155,14 +164,18 @@ class EquationOfState:
         ):
             found += [value_of(DEFINED[metric], rows[own], names[own], reducer, part=part) for part, own in by_kind]
         wrong = magnitudes(derivative.predicted - derivative.reference)
-        return (
-            *found,
+        found += [
             value_of(DEFINED["delta_median"], distances.reshape(-1, 1), names, "median"),
             size_of_mean(DEFINED["volume_bias"], volumes),
             size_of_mean(DEFINED["bulk_modulus_bias"], moduli),
             value_of(DEFINED["derivative_mae"], wrong, names, "mean"),
-            _no_minimum(len(names), int(seen["is_covered"].sum())),
-        )
+        ]
+        systems = self._systems(seen, data)
+        return (*systems.told(found), share_failed(DEFINED["no_minimum"], systems))
+
+    def expects(self, data: Dataset) -> tuple[str, ...]:
+        """Return names of metrics that these data allow: all."""
+        return tuple(DEFINED)
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
         """Show volumes and bulk moduli against the reference, Δ of each crystal, and what was left out."""
@@ -208,6 +221,17 @@ class EquationOfState:
         wanted = set(self.elements or data.spec.elements)
         return [k for k, frame in enumerate(data.frames) if set(frame.symbols) <= wanted]
 
+    def _systems(self, seen: Observation, data: Dataset) -> Systems:
+        """Return which crystals were asked about, and which of them have no equation of state."""
+        chosen = self._chosen(data)
+        names: Names = np.array(data.trajectory)
+        uncovered, failed = (seen["left_out"][its] for its in (~seen["is_covered"], seen["is_covered"]))
+        return Systems(
+            names=tuple(names[chosen].tolist()), kinds=tuple(data.config_type[k] for k in chosen),
+            covered=frozenset(names[np.setdiff1d(chosen, uncovered)].tolist()),
+            failed=frozenset(names[failed].tolist()),
+        )  # fmt: skip
+
     def _scales(self) -> Float:
         return np.linspace(1.0 - self.strain, 1.0 + self.strain, self.n_volumes)
 
@@ -235,7 +259,7 @@ class _Scan:
     def taken(self, volume_A3: Float, answer: Float | MlipbenchError, *, n_atoms: int) -> _Scan:
         """Look at the energies of a scan, or at what came instead, and say whether to go on, and where."""
         if isinstance(answer, MlipbenchError):
-            covers = isinstance(answer, ModelFailure)
+            covers = isinstance(answer, ModelFailure) or len(self.energy_eV) > 0
             return replace(self, problem=str(answer), is_covered=covers, is_done=True)
         found = fit(volume_A3, answer / n_atoms)
         problem, shift = _problem(found), _shift(found, self.middle_A3)
@@ -281,12 +305,6 @@ def _refuse_nothing(scans: list[_Scan]) -> None:
         raise NotApplicable(scans[0].problem if scans else "no crystal is of these elements alone")
     if all(scan.problem for scan in covered):
         raise ModelFailure(f"none of {len(covered)} crystals has an equation of state; the first: {covered[0].problem}")
-
-
-def _no_minimum(n_used: int, n_lost: int) -> MetricValue:
-    """Return the share of crystals that have no equation of state, of those that the model covers."""
-    low, high = clopper_pearson(n_lost, n_used + n_lost)
-    return MetricValue(metric="no_minimum", value=n_lost / (n_used + n_lost), low=low, high=high, n=n_used + n_lost)
 
 
 def _compared(seen: Observation, data: Dataset) -> tuple[Float, Errors, Errors, Errors]:

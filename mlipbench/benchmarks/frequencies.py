@@ -16,11 +16,13 @@ import numpy as np
 from mlipbench.benchmarks.comparison import Names, bars, value_of
 from mlipbench.benchmarks.minima import NOT_COVERED, REASONS, Search, Tried
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
+from mlipbench.benchmarks.systems import Systems, share_failed
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import squares
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Bool, Float, Int, Model
+from mlipbench.core.policy import counted_zero
 from mlipbench.core.view import Axis, Bars, Parity, View
 from mlipbench.errors import BadInput, MlipbenchError, ModelFailure, NotApplicable
 from mlipbench.physics.vibrations import (
@@ -36,42 +38,50 @@ METRICS: Final = (
     Metric(
         name="wavenumber_rmse", title="Wavenumber RMSE", unit="cm⁻¹", better="lower", good=5.0, bad=100.0,
         headline=True,
+        lowest=0.0,
         says="root of the mean squared error of harmonic wavenumbers over all vibrations of all molecules, each beside"
         f" the reference's vibration that it overlaps with most; imaginary ones count as negative; {OVER}",
     ),
     Metric(
         name="wavenumber_mean_error", title="Wavenumber mean error", unit="cm⁻¹", better="lower", good=2.0, bad=50.0,
+        role="diagnostic", lowest=0.0,
         says=f"size of the mean of the signed errors of the same pairs, whose sign a figure shows; {OVER}",
     ),
     Metric(
         name="wavenumber_sorted_rmse", title="Wavenumber RMSE, sorted", unit="cm⁻¹", better="lower", good=5.0,
         bad=100.0,
+        role="diagnostic", lowest=0.0,
         says="the same root mean square with each molecule's wavenumbers only sorted on both sides, whatever the atoms"
         f" do; where it is much smaller, the model exchanges vibrations; {OVER}",
     ),
     Metric(
         name="zero_point_error", title="Zero-point energy error", unit="meV", better="lower", good=5.0, bad=100.0,
+        lowest=0.0,
         says=f"root mean square over molecules of the error of half the sum of hcν, imaginary ones left out; {OVER}",
     ),
     Metric(
         name="imaginary_modes", title="Imaginary modes", unit="%", better="lower", good=0.0, bad=5.0,
+        role="diagnostic", lowest=0.0, highest=100.0,
         says=f"share of vibrations with a negative curvature where the model came to rest; {OVER}",
     ),
     Metric(
         name="geometry_rmsd", title="Geometry RMSD", unit="Å", better="lower", good=0.01, bad=0.3,
+        lowest=0.0,
         says="root of the mean squared distance of the model's minima from the reference's, over all atoms of all"
         f" molecules, after superposition; {OVER}",
     ),
     Metric(
         name="hessian_asymmetry", title="Hessian asymmetry", unit="", better="lower", good=1e-3, bad=0.03,
         log_scale=True,
+        role="diagnostic", lowest=0.0,
         says="norm of the antisymmetric part of the Hessian over its norm, root of the ratio of the sums of squares"
         f" over molecules; finite differences alone give less than 1e-4; {OVER}",
     ),
     Metric(
         name="not_converged", title="Molecules left out", unit="%", better="lower", good=0.0, bad=50.0,
-        says="share of molecules without frequencies: not covered, the model failed, did not come to rest, or bonds or"
-        f" shape changed on the way; {OVER}",
+        role="diagnostic", lowest=0.0, highest=100.0,
+        says="share of trajectories (molecules), of those the model covers, that are missing in the other numbers: the"
+        " model failed, did not come to rest, or bonds or shape changed on the way; interval by Clopper and Pearson",
     ),
 )  # fmt: skip
 DEFINED: Final = {metric.name: metric for metric in METRICS}
@@ -104,8 +114,8 @@ class Frequencies:
         title="Vibrational frequencies",
         question="Do molecules vibrate at the reference's frequencies?",
         metrics=METRICS,
-        observe_version=1,
-        score_version=1,
+        observe_version=2,
+        score_version=2,
         source="E. B. Wilson, J. C. Decius & P. C. Cross, Molecular Vibrations (1955), chapter 2",
         seconds=5.0,
     )
@@ -136,14 +146,16 @@ class Frequencies:
             lone_elements=tuple(self.lone_elements),
         )  # fmt: skip
         tried = list(search.tried(model, [data.frames[i] for i in asked], context))
-        if all(one.reason for one in tried):
-            raise _nothing_left(data, asked, tried)
-        return {
+        seen = {
             "frame": np.array(asked),
             "reason": np.array([one.reason for one in tried]),
             "positions": np.concatenate([one.positions for one in tried]),
             "hessian": np.concatenate([one.hessian.ravel() for one in tried]),
         }
+        systems = _systems(seen, data)
+        if systems.failed == systems.covered:
+            raise _nothing_left(data, asked, tried)
+        return seen
 
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Compare vibrations, zero-point energies and geometries."""
@@ -158,8 +170,7 @@ class Frequencies:
         each = {f"molecule={name}": uid == name for name in dict.fromkeys(uid.tolist())}
         zero_point = np.array([MEV_PER_EV * one.zero_point_error_eV for one in molecules])
         apart = np.array([[one.squares_A2.sum(), len(one.squares_A2)] for one in molecules])
-        asked: Names = np.array([data.trajectory[i] for i in seen["frame"].tolist()])
-        return (
+        found = (
             *_of_parts("wavenumber_rmse", predicted - reference, units, parts | each),
             *_of_parts("wavenumber_mean_error", predicted - reference, units, parts),
             *_of_parts("wavenumber_sorted_rmse", ordered - reference, units, everything),
@@ -167,8 +178,17 @@ class Frequencies:
             _value("imaginary_modes", _share(ordered < 0.0), units, "mean"),
             _value("geometry_rmsd", apart, of_molecule, "root_mean"),
             _value("hessian_asymmetry", norms, of_molecule, "root_mean"),
-            _value("not_converged", _share(seen["reason"] > 0), asked, "mean"),
         )
+        systems = _systems(seen, data)
+        own = [value for value in found if value.part.startswith("molecule=")]  # each says nothing of the others
+        told = systems.told(
+            (value for value in found if not value.part.startswith("molecule=")), zero=_zero(seen, data)
+        )
+        return (*map(_withheld, (*told, *own)), share_failed(DEFINED["not_converged"], systems))
+
+    def expects(self, data: Dataset) -> tuple[str, ...]:
+        """Return names of metrics that these data allow: all."""
+        return tuple(DEFINED)
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
         """Show wavenumbers beside the reference's, and the errors of molecules and ranges."""
@@ -247,17 +267,50 @@ def _compared(seen: Observation, data: Dataset) -> tuple[list[int], list[Compari
     Returns:
         Numbers of frames; comparisons; and, of shape (n_frames, 2), antisymmetric part and all of it.
     """
-    frames: list[int] = seen["frame"][seen["reason"] == 0].tolist()
+    measured: list[int] = seen["frame"][seen["reason"] == 0].tolist()
+    failed = _systems(seen, data).failed
+    frames = [i for i in measured if data.trajectory[i] not in failed]
     found, norms, atom, entry = [], [], 0, 0
-    for i in frames:
+    for i in measured:
         frame, n = data.frames[i], len(data.frames[i])
         positions = seen["positions"][atom : atom + n]
         hessian = seen["hessian"][entry : entry + 9 * n**2].reshape(3 * n, 3 * n)
         atom, entry = atom + n, entry + 9 * n**2
+        if data.trajectory[i] in failed:  # a conformer that is missing would flatter its molecule
+            continue
         reference = data.observables[f"{data.uid[i]}/hessian"]
         found.append(compared(hessian, positions, reference, frame.positions, masses_u=frame.get_masses()))
         norms.append(asymmetry_squares(hessian))
     return frames, found, np.array(norms)
+
+
+def _systems(seen: Observation, data: Dataset) -> Systems:
+    """Return which trajectories were asked about, and which of them the model has no frequencies for."""
+    frames, reason = seen["frame"].tolist(), seen["reason"]
+    names: Names = np.array([data.trajectory[i] for i in frames])
+    return Systems(
+        names=tuple(names.tolist()), kinds=tuple(data.config_type[i] for i in frames),
+        covered=frozenset(names[reason != NOT_COVERED].tolist()),
+        failed=frozenset(names[(reason > 0) & (reason != NOT_COVERED)].tolist()),
+    )  # fmt: skip
+
+
+def _zero(seen: Observation, data: Dataset) -> dict[str, float]:
+    """Return what a model without forces gets, of all molecules that this one covers: every wavenumber is zero."""
+    each, names = [], []
+    for i in seen["frame"][seen["reason"] != NOT_COVERED].tolist():
+        frame, hessian = data.frames[i], data.observables[f"{data.uid[i]}/hessian"]
+        each.append(vibrations(hessian, frame.positions, frame.get_masses()).wavenumbers_per_cm)
+        names += [data.trajectory[i]] * len(each[-1])
+    metric = DEFINED["wavenumber_rmse"]
+    return {
+        metric.name: counted_zero(metric, value_of(metric, squares(np.concatenate(each)), np.array(names), "root_mean"))
+    }
+
+
+def _withheld(value: MetricValue) -> MetricValue:
+    """Return a value without interval where it has only two units: Student's t spans decades then."""
+    return value if value.n >= FEWEST_UNITS else replace(value, stderr=None, low=None, high=None)
 
 
 def _together(molecules: Sequence[Comparison]) -> tuple[Float, Float, Float]:
@@ -287,9 +340,7 @@ def _of_parts(name: str, errors: Float, units: Names, parts: dict[str, Bool]) ->
 
 
 def _value(name: str, rows: Float, units: Names, reducer: str, *, part: str = "") -> MetricValue:
-    """Return a value; with only two molecules Student's t spans decades, and there is no interval."""
-    found = value_of(DEFINED[name], rows, units, reducer, part=part)
-    return found if found.n >= FEWEST_UNITS else replace(found, stderr=None, low=None, high=None)
+    return value_of(DEFINED[name], rows, units, reducer, part=part)
 
 
 def _share(chosen: Bool | Int) -> Float:

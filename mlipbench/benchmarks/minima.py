@@ -10,9 +10,10 @@ import numpy as np
 
 from mlipbench.benchmarks.frames import predict
 from mlipbench.benchmarks.molecular import radii_A
+from mlipbench.benchmarks.systems import blamed
 from mlipbench.core.benchmark import Context
 from mlipbench.core.model import Float, Model
-from mlipbench.errors import MlipbenchError, ModelFailure, NotApplicable
+from mlipbench.errors import MissingPackage, MlipbenchError, ModelFailure, NotApplicable
 from mlipbench.physics.molecules import find_bonds
 from mlipbench.physics.vibrations import central_hessian, displaced, is_straight
 from mlipbench.simulate.driver import Relaxed, relax
@@ -68,15 +69,15 @@ class Search:
 
     def tried(self, model: Model, frames: Sequence[Atoms], context: Context) -> Iterator[Tried]:
         """Give for each molecule what was found, or why there is nothing."""
-        refusals = [_refusal(model, frame, context) for frame in frames]
+        refusals = _refusals(model, frames, context)
         covered = [frame for frame, refusal in zip(frames, refusals, strict=True) if refusal is None]
         context.progress(0, len(covered), "relaxation")
         rested = iter(self._relaxed(model, covered))
         for frame, refusal in zip(frames, refusals, strict=True):
             found = next(rested) if refusal is None else refusal
             if isinstance(found, MlipbenchError):
-                reason = NOT_COVERED if isinstance(found, NotApplicable) else FAILED
-                yield Tried(reason=reason, words=str(found))
+                is_out = found is refusal and isinstance(found, NotApplicable)  # one that came to be moved is covered
+                yield Tried(reason=NOT_COVERED if is_out else FAILED, words=str(found))
             else:
                 yield self._not_alike(frame, found) or self._measured(model, found.atoms, context)
 
@@ -129,10 +130,22 @@ def bonded_alike(one: Atoms, other: Atoms, lone_elements: Sequence[str]) -> bool
     return near[0] <= held[1] and near[1] <= held[0]
 
 
+def _refusals(model: Model, frames: Sequence[Atoms], context: Context) -> list[MlipbenchError | None]:
+    """Return why a model has no answer for each molecule as the reference has it; None where it has one."""
+    said = [_refusal(model, frame, context) for frame in frames]
+    answered = [frame for frame, error in zip(frames, said, strict=True) if error is None]
+    return [
+        None if error is None else blamed(model, [frame], error, answered=answered)
+        for frame, error in zip(frames, said, strict=True)
+    ]
+
+
 def _refusal(model: Model, frame: Atoms, context: Context) -> MlipbenchError | None:
     """Return why a model has no answer for a molecule as the reference has it."""
     try:
         predict(model, [frame], context, remark="reference geometry")
+    except MissingPackage:
+        raise
     except (ModelFailure, NotApplicable) as error:
         return error
     return None

@@ -9,7 +9,7 @@ A path is one trajectory: its frames in order, from minimum over saddle to minim
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
@@ -18,16 +18,24 @@ from mlipbench.benchmarks.comparison import Errors, Names, error_values, value_o
 from mlipbench.benchmarks.frames import predict
 from mlipbench.benchmarks.minima import bonded_alike
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
-from mlipbench.benchmarks.systems import left_out_view, size_of_mean
+from mlipbench.benchmarks.systems import (
+    Systems,
+    any_answer,
+    blamed,
+    first_blame,
+    left_out_view,
+    share_failed,
+    size_of_mean,
+)
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import magnitudes
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Bool, Float, Int, Model, Predictions
+from mlipbench.core.policy import counted_zero
 from mlipbench.core.view import Axis, Bars, Lines, View
 from mlipbench.data.units import is_guessed
-from mlipbench.errors import BadInput, MissingPackage, ModelFailure, NotApplicable
-from mlipbench.physics.survival import clopper_pearson
+from mlipbench.errors import BadInput, MissingPackage, MlipbenchError, ModelFailure, NotApplicable
 from mlipbench.physics.vibrations import rmsd_squares_A2
 from mlipbench.simulate.reaction_path import ReactionPath, climbing_path, refuse_no_path
 from mlipbench.units import MEV_PER_EV
@@ -40,44 +48,53 @@ OWN: Final = "of the model's own band, over paths where it converged"
 METRICS: Final = (
     Metric(
         name="path_rmse", title="Energy along the path", unit="meV", better="lower", good=10.0, bad=500.0,
+        lowest=0.0,
         says="root of the mean squared error of the energy less that of the first image, at the reference's images,"
         f" over all images but the first; {OVER}",
     ),
     Metric(
         name="path_force_rmse", title="Force along the path", unit="meV/Å", better="lower", good=20.0, bad=500.0,
+        lowest=0.0,
         says="root of the mean squared error over all force components of all atoms, at the reference's images;"
         f" {OVER}",
     ),
     Metric(
         name="fixed_barrier_mae", title="Barrier, fixed geometry", unit="meV", better="lower", good=10.0, bad=500.0,
+        role="diagnostic", lowest=0.0,
         says="mean absolute error of the energy of the reference's highest image less that of its first, over paths;"
         f" {OVER}",
     ),
     Metric(
         name="barrier_mae", title="Barrier", unit="meV", better="lower", good=10.0, bad=500.0, headline=True,
+        lowest=0.0,
         says=f"mean absolute error of the energy of the highest image less that of the first, {OWN}; {OVER}",
     ),
     Metric(
         name="barrier_bias", title="Barrier bias", unit="meV", better="lower", good=5.0, bad=500.0,
+        role="diagnostic", lowest=0.0,
         says=f"size of the mean signed error of the same, whose sign a figure shows; {OVER}",
     ),
     Metric(
         name="reaction_energy_mae", title="Reaction energy", unit="meV", better="lower", good=10.0, bad=500.0,
+        lowest=0.0,
         says=f"mean absolute error of the energy of the last image less that of the first, {OWN}; {OVER}",
     ),
     Metric(
         name="saddle_rmsd", title="Saddle RMSD", unit="Å", better="lower", good=0.02, bad=0.5,
+        lowest=0.0,
         says="root of the mean squared distance of the atoms of the highest image from the reference's, over all atoms,"
         f" {OWN}, superposed (without a turn where there is a cell); {OVER}",
     ),
     Metric(
         name="not_converged", title="Paths without a barrier", unit="", better="lower", good=0.0, bad=0.5,
+        role="diagnostic", lowest=0.0, highest=1.0,
         says="share of paths, of those the model covers, that are missing in the numbers of the model's own band: an"
         " end point or the band did not come to rest, an end point became another structure, or the model failed;"
         " interval over paths, by Clopper and Pearson",
     ),
     Metric(
         name="steps", title="Steps of the band", unit="", better="lower", good=100.0, bad=500.0,
+        role="diagnostic", lowest=0.0,
         says=f"mean number of steps {OWN}, each with one question about all images; {OVER}",
     ),
 )  # fmt: skip
@@ -117,8 +134,8 @@ class ReactionPaths:
         title="Reaction paths",
         question="How high is the barrier of a reaction, along the reference's path and along the model's own?",
         metrics=METRICS,
-        observe_version=1,
-        score_version=1,
+        observe_version=2,
+        score_version=2,
         source="G. Henkelman, B. P. Uberuaga, H. Jónsson, J. Chem. Phys. 113, 9901 (2000), doi:10.1063/1.1329672",
         needs=frozenset({"labels"}),
         seconds=20.0,
@@ -137,13 +154,17 @@ class ReactionPaths:
         Raises:
             BadInput: a parameter is out of range, or a trajectory is no path with a barrier.
             NotApplicable: the model covers no path.
-            ModelFailure: the model fails on every path.
+            ModelFailure: it covers some, and fails on every one of them.
         """
         paths = list(paths_of(data).values())
-        tried = [self._tried(model, [data.frames[i] for i in frames], context) for frames in paths]
+        images = [[data.frames[i] for i in frames] for frames in paths]
+        tried = [self._tried(model, own, context) for own in images]
+        answered = [own[0] for own, one in zip(images, tried, strict=True) if one.said]
+        if not answered:
+            answered = any_answer(model, [image for own in images for image in own], context)
+        tried = [one.judged(model, own, answered) for own, one in zip(images, tried, strict=True)]
         if not any(one.said for one in tried):
-            errors = [one.error for one in tried if one.error is not None]
-            raise next((error for error in errors if isinstance(error, ModelFailure)), errors[0])
+            raise first_blame(one.error for one in tried if one.error is not None)
         seen = {
             "reason": np.array([one.reason for one in tried]),
             "has_points": np.array([one.said is not None for one in tried]),
@@ -174,7 +195,7 @@ class ReactionPaths:
         except MissingPackage:
             raise
         except (ModelFailure, NotApplicable) as error:
-            return _Tried(reason=FAILED if isinstance(error, ModelFailure) else NOT_COVERED, error=error, said=said)
+            return _Tried(reason=FAILED, error=error, said=said)
         return _Tried(reason=self._judged(images, own), said=said, own=own)
 
     def _judged(self, images: Sequence[Atoms], own: ReactionPath) -> int:
@@ -188,23 +209,19 @@ class ReactionPaths:
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Compare energies, forces, barriers and saddles: everything, and each kind of path."""
         points, forces = _along(seen, data)
-        found: list[MetricValue] = []
-        for errors, kind in (
-            (points, "rmse"), (forces, "rmse"), (_barriers(seen, data, own=False), "mae"),
-            (_barriers(seen, data, own=True), "mae"), (_reaction_energies(seen, data), "mae"),
-        ):  # fmt: skip
-            found += error_values(errors, METRICS, kinds=(kind,))
-            found += values_by_config_type(errors, METRICS, kinds=(kind,))
-        own = _barriers(seen, data, own=True)
-        if len(own.units):
-            apart = np.array([_apart(seen, data, frames) for frames in _chosen(data, seen["reason"] == 0)])
-            steps = seen["n_steps"][seen["reason"] == 0].astype(np.float64)
-            found += [
-                size_of_mean(DEFINED["barrier_bias"], own),
-                value_of(DEFINED["saddle_rmsd"], apart, own.units, "root_mean"),
-                value_of(DEFINED["steps"], magnitudes(steps), own.units, "mean"),
-            ]
-        return (*found, _not_converged(seen))
+        fixed: list[MetricValue] = []
+        for errors, kind in ((points, "rmse"), (forces, "rmse"), (_barriers(seen, data, own=False), "mae")):
+            fixed += error_values(errors, METRICS, kinds=(kind,))
+            fixed += values_by_config_type(errors, METRICS, kinds=(kind,))
+        zero, systems = _zero(seen, data), _systems(seen, data, own=True)
+        return (
+            *_systems(seen, data, own=False).told(fixed, zero=zero), *systems.told(_of_own(seen, data), zero=zero),
+            share_failed(DEFINED["not_converged"], systems),
+        )  # fmt: skip
+
+    def expects(self, data: Dataset) -> tuple[str, ...]:
+        """Return names of metrics that these data allow: all."""
+        return tuple(DEFINED)
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
         """Show energies along some paths, the errors of all barriers with their signs, and what was left out."""
@@ -233,9 +250,16 @@ class _Tried:
     """
 
     reason: int
-    error: ModelFailure | NotApplicable | None = None
+    error: MlipbenchError | None = None
     said: Predictions | None = None
     own: ReactionPath | None = None
+
+    def judged(self, model: Model, images: Sequence[Atoms], answered: Sequence[Atoms]) -> _Tried:
+        """Return the same, its reason another one where the model does not cover the path."""
+        if self.error is None:
+            return self
+        error = blamed(model, images, self.error, answered=answered)
+        return replace(self, error=error, reason=NOT_COVERED if isinstance(error, NotApplicable) else FAILED)
 
 
 def paths_of(data: Dataset) -> dict[str, Int]:
@@ -272,6 +296,53 @@ def paths_of(data: Dataset) -> dict[str, Int]:
             )
         found[name] = frames
     return found
+
+
+def _of_own(seen: Observation, data: Dataset) -> list[MetricValue]:
+    """Return what there is to say of the model's own bands."""
+    found: list[MetricValue] = []
+    own = _barriers(seen, data, own=True)
+    for errors in (own, _reaction_energies(seen, data)):
+        found += error_values(errors, METRICS, kinds=("mae",))
+        found += values_by_config_type(errors, METRICS, kinds=("mae",))
+    if not len(own.units):
+        return found
+    apart = np.array([_apart(seen, data, frames) for frames in _chosen(data, seen["reason"] == 0)])
+    steps = seen["n_steps"][seen["reason"] == 0].astype(np.float64)
+    return [
+        *found,
+        size_of_mean(DEFINED["barrier_bias"], own),
+        value_of(DEFINED["saddle_rmsd"], apart, own.units, "root_mean"),
+        value_of(DEFINED["steps"], magnitudes(steps), own.units, "mean"),
+    ]
+
+
+def _systems(seen: Observation, data: Dataset, *, own: bool) -> Systems:
+    """Return which paths were asked about, and which have no answer: for a band of their own, or at its images."""
+    paths = paths_of(data)
+    names: Names = np.array(list(paths))
+    covered = seen["reason"] != NOT_COVERED
+    failed = covered & (seen["reason"] > 0 if own else ~seen["has_points"])
+    return Systems(
+        names=tuple(paths), kinds=tuple(data.config_type[int(frames[0])] for frames in paths.values()),
+        covered=frozenset(names[covered].tolist()), failed=frozenset(names[failed].tolist()),
+    )  # fmt: skip
+
+
+def _zero(seen: Observation, data: Dataset) -> dict[str, float]:
+    """Return what a model of a constant energy gets, over all paths that this one covers: it has no barrier."""
+    covered = seen["reason"] != NOT_COVERED
+    flat = {
+        "reason": np.where(covered, 0, NOT_COVERED), "has_points": covered, "energy": np.zeros(len(data)),
+        "forces": np.zeros_like(data.forces), "own_energy": np.zeros(len(data)),
+    }  # fmt: skip
+    points, forces = _along(flat, data)
+    errors = (
+        (points, "rmse"), (forces, "rmse"), (_barriers(flat, data, own=True), "mae"),
+        (_reaction_energies(flat, data), "mae"),
+    )  # fmt: skip
+    values = [value for one, kind in errors for value in error_values(one, METRICS, kinds=(kind,))]
+    return {value.metric: counted_zero(DEFINED[value.metric], value) for value in values}
 
 
 def _rows(data: Dataset, frames: Int) -> Int:
@@ -335,14 +406,6 @@ def _apart(seen: Observation, data: Dataset, frames: Int) -> tuple[float, int]:
         away = moved - fixed
         return float(((away - away.mean(axis=0)) ** 2).sum()), len(fixed)
     return float(rmsd_squares_A2(moved, fixed).sum()), len(fixed)
-
-
-def _not_converged(seen: Observation) -> MetricValue:
-    """Return the share of paths without a barrier of the model's own."""
-    covered = seen["reason"] != NOT_COVERED
-    n, n_lost = int(covered.sum()), int((seen["reason"][covered] > 0).sum())
-    low, high = clopper_pearson(n_lost, n)
-    return MetricValue(metric="not_converged", value=n_lost / n, low=low, high=high, n=n)
 
 
 def _curve(seen: Observation, data: Dataset, number: int, name: str) -> Lines:

@@ -9,9 +9,11 @@ import numpy as np
 
 from mlipbench.benchmarks.comparison import Errors, Names, bars, error_values, parity, values_by
 from mlipbench.benchmarks.systems import (
+    Systems,
     as_numbers,
     as_texts,
     ask_each,
+    first_blame,
     left_out_view,
     reference_of,
     signed_means,
@@ -21,8 +23,9 @@ from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Float, Model
+from mlipbench.core.policy import counted_zero
 from mlipbench.core.view import Axis, Lines, View
-from mlipbench.errors import BadInput, MlipbenchError, NotApplicable
+from mlipbench.errors import BadInput, MlipbenchError, ModelFailure, NotApplicable
 from mlipbench.units import MEV_PER_EV
 
 if TYPE_CHECKING:
@@ -32,16 +35,18 @@ OVER: Final = "interval over dimers"
 METRICS: Final = (
     Metric(
         name="interaction_rmse", title="Interaction energy RMSE", unit="meV", better="lower", good=10.0, bad=150.0,
-        headline=True,
+        headline=True, lowest=0.0,
         says="root of the mean squared error of E(dimer) − E(monomer) − E(monomer), monomers frozen as in the dimer,"
         f" over all dimers and distances; {OVER}",
     ),
     Metric(
         name="interaction_mae", title="Interaction energy MAE", unit="meV", better="lower", good=8.0, bad=120.0,
+        role="diagnostic", lowest=0.0,
         says=f"mean absolute error of the same; {OVER}",
     ),
     Metric(
         name="interaction_bias", title="Interaction energy bias", unit="meV", better="lower", good=4.0, bad=120.0,
+        role="diagnostic", lowest=0.0,
         says=f"size of the mean signed error of the same, whose sign a figure shows; {OVER}",
     ),
 )  # fmt: skip
@@ -54,7 +59,7 @@ class S22x5:
     """Ask for each dimer and its two monomers, frozen as they are in it.
 
     Needs data with interaction energies, such as the collection `s22x5`. A dimer with an element that the model does
-    not cover is left out and counted.
+    not cover is left out and counted; one that it covers and fails on, at any distance, has failed.
     """
 
     about: ClassVar[About] = About(
@@ -62,8 +67,8 @@ class S22x5:
         title="Interaction energies of dimers (S22x5)",
         question="How strongly do two molecules attract each other, and at which distance?",
         metrics=METRICS,
-        observe_version=1,
-        score_version=1,
+        observe_version=2,
+        score_version=2,
         source="L. Gráfová, M. Pitoňák, J. Řezáč, P. Hobza, J. Chem. Theory Comput. 6, 2365 (2010),"
         " doi:10.1021/ct1002253",
         needs=frozenset({"molecules"}),
@@ -76,7 +81,7 @@ class S22x5:
         Raises:
             NotApplicable: the data hold no interaction energies, or the model covers no dimer.
             BadInput: a frame has another number of molecules than two.
-            ModelFailure: the model is at fault.
+            ModelFailure: the model covers a dimer, and has no answer for any.
         """
         for name in ("interaction_energy_eV", "relative_distance"):
             reference_of(data, name)
@@ -87,12 +92,13 @@ class S22x5:
         used = [k for k, answer in enumerate(answers) if not isinstance(answer, MlipbenchError)]
         refused = {k: answer for k, answer in enumerate(answers) if isinstance(answer, MlipbenchError)}
         if not used:
-            raise next(iter(refused.values()))
+            raise first_blame(refused.values())
         energy = np.concatenate([np.asarray(answers[k]).reshape(-1, 3) for k in used])
         return {
             "frame": np.concatenate([frames[k] for k in used]),
             "interaction": energy[:, 0] - energy[:, 1] - energy[:, 2],
             "left_out": np.array([frames[k][0] for k in refused], dtype=np.int64),
+            "is_covered": np.array([isinstance(error, ModelFailure) for error in refused.values()], dtype=bool),
             "reason": as_numbers([str(error) for error in refused.values()]),
         }
 
@@ -107,7 +113,11 @@ class S22x5:
         for label, names in (("relative_distance", places), ("config_type", errors.config_types)):
             for name in np.unique(names).tolist():
                 found.append(size_of_mean(BIAS, errors.only(names == name), part=f"{label}={name}"))
-        return tuple(found)
+        return tuple(_systems(seen, data).told(found, zero=_zero(seen, data)))
+
+    def expects(self, data: Dataset) -> tuple[str, ...]:
+        """Return names of metrics that these data allow: all."""
+        return tuple(metric.name for metric in METRICS)
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
         """Show all energies, where they are wrong, and some curves."""
@@ -143,6 +153,22 @@ def _parts(data: Dataset, number: int) -> tuple[Atoms, Atoms, Atoms]:
         raise BadInput(f"frame {data.uid[number]} has {int(own.max()) + 1} molecules; interaction energies are of two")
     dimer = data.frames[number].copy()
     return dimer, dimer[own == 0], dimer[own == 1]
+
+
+def _systems(seen: Observation, data: Dataset) -> Systems:
+    """Return which dimers were asked about, and which of them the model has no answer for."""
+    lost = np.array(data.trajectory)[seen["left_out"]]
+    uncovered, failed = (frozenset(lost[its].tolist()) for its in (~seen["is_covered"], seen["is_covered"]))
+    return Systems(
+        names=data.trajectory, kinds=data.config_type, covered=frozenset(data.trajectory) - uncovered, failed=failed
+    )
+
+
+def _zero(seen: Observation, data: Dataset) -> dict[str, float]:
+    """Return what a model without any interaction gets, over all dimers that this one covers."""
+    covered = np.flatnonzero(np.isin(data.trajectory, sorted(_systems(seen, data).covered)))
+    errors = _errors({"frame": covered, "interaction": np.zeros(len(covered))}, data)
+    return {METRICS[0].name: counted_zero(METRICS[0], error_values(errors, METRICS, kinds=("rmse",))[0])}
 
 
 def _errors(seen: Observation, data: Dataset) -> Errors:

@@ -10,12 +10,12 @@ import numpy as np
 
 from mlipbench.benchmarks.molecular import molecular, radii_A
 from mlipbench.benchmarks.rigid import Company, Virials, charges_of, energies_alone, virials
-from mlipbench.benchmarks.systems import as_numbers, predict_each
+from mlipbench.benchmarks.systems import Systems, as_numbers, predict_each
 from mlipbench.core.benchmark import Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.model import Float, Int, Model
 from mlipbench.data.units import is_guessed
-from mlipbench.errors import BadInput, ModelFailure, NotApplicable
+from mlipbench.errors import BadInput, MissingPackage, ModelFailure, NotApplicable
 from mlipbench.physics.molecules import are_whole, unwrap
 from mlipbench.physics.scans import centres
 from mlipbench.units import density_g_per_cm3
@@ -106,11 +106,11 @@ def scans_of(data: Dataset, *, lone_elements: Sequence[str], pairs: bool = False
 def observe_scans(model: Model, scans: Sequence[Scan], context: Context, *, with_virials: bool) -> Observation:
     """Ask a model along scans, all frames at once.
 
-    A frame that the model fails on is left out with its reason, and so is a scan with fewer than five frames left.
+    A frame without an answer is left out with its reason; its scan has failed, and what is left of it is shown only.
 
     Raises:
-        ModelFailure: the model fails everywhere.
-        NotApplicable: the model does not cover the frames.
+        ModelFailure: the model covers a frame, and has no answer for any.
+        NotApplicable: it covers none.
     """
     company = [one for scan in scans for one in scan.company]
     of_scan = np.repeat(np.arange(len(scans)), [len(scan.company) for scan in scans])
@@ -124,6 +124,7 @@ def observe_scans(model: Model, scans: Sequence[Scan], context: Context, *, with
         "row": answered.kept, "energy": answered.said.energy,
         "alone_scan": np.array(list(firsts), dtype=np.int64), "alone": np.array(alone),
         "failed_frame": np.array([company[k].frame for k in answered.refused.tolist()], dtype=np.int64),
+        "failed_row": answered.refused, "is_covered": answered.is_covered,
         "failed_reason": as_numbers(answered.reasons),
     }  # fmt: skip
     looked_at = _spread(rigid, of_scan) if with_virials else []
@@ -144,7 +145,9 @@ def _alone(
     for number, row in firsts.items():
         try:
             energies.append(float(energies_alone(model, [company[row]], context)[0]))
-        except ModelFailure:  # the scan is then judged without the molecules alone
+        except MissingPackage:
+            raise
+        except (ModelFailure, NotApplicable):  # the scan then fails where the molecules alone are needed
             continue
         kept[number] = row
     return kept, energies
@@ -158,13 +161,15 @@ def _virials(
         return None, []
     try:
         return virials(model, [company[k] for k in rows], context), rows
-    except ModelFailure:
+    except MissingPackage:
+        raise
+    except (ModelFailure, NotApplicable):
         pass
     parts, kept = [], []
     for row in rows:
         try:
             parts.append(virials(model, [company[row]], context))
-        except ModelFailure:
+        except (ModelFailure, NotApplicable):
             continue
         kept.append(row)
     if not parts:
@@ -204,25 +209,67 @@ class Pair:
 
 
 def pairs_of(seen: Observation, data: Dataset, scans: Sequence[Scan]) -> list[Pair]:
-    """Return reference and model side by side for each scan with enough answers."""
+    """Return reference and model side by side for each scan with five answers or more."""
     alone = dict(zip(seen["alone_scan"].tolist(), seen["alone"].tolist(), strict=True))
-    first = np.concatenate([[0], np.cumsum([len(scan.company) for scan in scans])])
+    first = _first_rows(scans)
     found = []
     for number, scan in enumerate(scans):
         own = seen["scan"] == number
-        if np.count_nonzero(own) < FEWEST_FRAMES:
-            continue
-        rows = seen["row"][own] - first[number]
-        frames, model = seen["frame"][own], seen["energy"][own]
-        absolute = number in alone and data.energy_intra is not None
-        zero_model, zero_reference = model[-1], data.energy[frames][-1]
-        if absolute and data.energy_intra is not None:
-            zero_model, zero_reference = alone[number], data.energy_intra[frames]
-        found.append(Pair(
-            scan=scan, rows=rows, is_absolute=absolute, model=(model - zero_model) / scan.n_molecules,
-            reference=(data.energy[frames] - zero_reference) / scan.n_molecules,
-        ))  # fmt: skip
+        if np.count_nonzero(own) >= FEWEST_FRAMES:
+            rows = seen["row"][own] - first[number]
+            found.append(_pair(scan, rows, seen["energy"][own], alone.get(number), data))
     return found
+
+
+def ignorant_pairs(data: Dataset, scans: Sequence[Scan]) -> list[Pair]:
+    """Return the reference beside a model of a constant energy, for each scan."""
+    return [_pair(scan, np.arange(len(scan.company)), np.zeros(len(scan.company)), 0.0, data) for scan in scans]
+
+
+def _pair(scan: Scan, rows: Int, model: Float, alone: float | None, data: Dataset) -> Pair:
+    """Return reference and model side by side; `alone` is what the model says of the molecules alone, eV."""
+    frames = scan.frames[rows]
+    zero_model, zero_reference = model[-1], data.energy[frames][-1]
+    absolute = alone is not None and can_be_absolute(scan, data)
+    if absolute and alone is not None and data.energy_intra is not None:
+        zero_model, zero_reference = alone, data.energy_intra[frames]
+    return Pair(
+        scan=scan, rows=rows, is_absolute=absolute, model=(model - zero_model) / scan.n_molecules,
+        reference=(data.energy[frames] - zero_reference) / scan.n_molecules,
+    )  # fmt: skip
+
+
+def can_be_absolute(scan: Scan, data: Dataset) -> bool:
+    """Tell whether there is a reference for energies less those of the molecules alone."""
+    return scan.is_rigid and data.energy_intra is not None
+
+
+def systems_of(seen: Observation, data: Dataset, scans: Sequence[Scan], *, alone_too: bool) -> Systems:
+    """Return which scans there are, and which of them miss an answer.
+
+    Args:
+        seen: as observed.
+        data: the frames.
+        scans: of the data.
+        alone_too: is an answer for the molecules alone needed, where the reference has one?
+    """
+    of_row = np.repeat(np.arange(len(scans)), [len(scan.company) for scan in scans])
+    refused = set(of_row[seen["failed_row"][seen["is_covered"]]].tolist())
+    uncovered = set(of_row[seen["failed_row"][~seen["is_covered"]]].tolist())
+    alone = set(seen["alone_scan"].tolist())
+    if alone_too:
+        refused |= {k for k, scan in enumerate(scans) if can_be_absolute(scan, data) and k not in alone}
+    return Systems(
+        names=tuple(scan.name for scan in scans),
+        kinds=tuple(data.config_type[int(scan.frames[0])] for scan in scans),
+        covered=frozenset(scan.name for k, scan in enumerate(scans) if k not in uncovered),
+        failed=frozenset(scans[k].name for k in refused - uncovered),
+    )
+
+
+def _first_rows(scans: Sequence[Scan]) -> Int:
+    """Return the number of the first frame of each scan, all scans in a row."""
+    return np.concatenate([[0], np.cumsum([len(scan.company) for scan in scans])])
 
 
 def _companies(data: Dataset, frames: Sequence[int], lone_elements: Sequence[str]) -> tuple[Company, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -15,9 +16,10 @@ from mlipbench.benchmarks.motion import distance
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import Metric, MetricValue
-from mlipbench.core.model import Float, Int, Model, Predictions
+from mlipbench.core.model import Bool, Float, Int, Model, Predictions
 from mlipbench.core.view import Axis, Bars
 from mlipbench.errors import MissingPackage, MlipbenchError, ModelFailure, NotApplicable
+from mlipbench.physics.survival import clopper_pearson
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -41,12 +43,7 @@ def reference_of(data: Dataset, name: str) -> Float:
 
 
 def ask_each(
-    model: Model,
-    groups: Sequence[Sequence[Atoms]],
-    context: Context,
-    *,
-    remark: str,
-    forgive_failures: bool = False,
+    model: Model, groups: Sequence[Sequence[Atoms]], context: Context, *, remark: str
 ) -> list[Float | MlipbenchError]:
     """Ask for all groups of frames at once and, if that is refused, for each group alone.
 
@@ -55,17 +52,13 @@ def ask_each(
         groups: frames that are of use together only.
         context: to report to.
         remark: likewise.
-        forgive_failures: is a group that the model fails on left out too?
 
     Returns:
-        For each group its energies in eV, shape (n_frames,), or why there are none.
-
-    Raises:
-        ModelFailure: the model is at fault, and that is not forgiven.
+        For each group its energies in eV, shape (n_frames,), or why there are none: `NotApplicable` where the model
+        does not cover an element, and `ModelFailure` where it does and has no answer all the same.
     """
     found: list[Float | MlipbenchError] = [_uncovered(model, group) or np.zeros(0) for group in groups]
     todo = [k for k, one in enumerate(found) if not isinstance(one, MlipbenchError)]
-    forgiven = (NotApplicable, ModelFailure) if forgive_failures else (NotApplicable,)
     for asked in (todo, *([k] for k in todo)):
         if not asked:
             continue
@@ -73,7 +66,7 @@ def ask_each(
             energy = predict(model, [atoms for k in asked for atoms in groups[k]], context, remark=remark).energy
         except MissingPackage:
             raise
-        except forgiven as error:
+        except (NotApplicable, ModelFailure) as error:
             if len(asked) == 1:
                 found[asked[0]] = error
             continue
@@ -82,15 +75,126 @@ def ask_each(
             found[k] = part
         if asked is todo:
             break
-    return found
+    answered = [atoms for group, one in zip(groups, found, strict=True) if _is_answer(one) for atoms in group]
+    if not answered and not any(isinstance(one, ModelFailure) for one in found):
+        answered = any_answer(model, [atoms for k in todo for atoms in groups[k]], context)
+    return [
+        blamed(model, group, one, answered=answered) if isinstance(one, MlipbenchError) else one
+        for group, one in zip(groups, found, strict=True)
+    ]
+
+
+def _is_answer(found: Float | MlipbenchError) -> bool:
+    return not isinstance(found, MlipbenchError)
 
 
 def _uncovered(model: Model, frames: Sequence[Atoms]) -> NotApplicable | None:
     """Return the refusal of frames with an element that the model says it does not cover."""
     if model.spec.elements is None:
         return None
-    missing = {symbol for atoms in frames for symbol in atoms.symbols} - set(model.spec.elements)
+    missing = symbols_of(frames) - set(model.spec.elements)
     return NotApplicable(f"the model does not cover {', '.join(sorted(missing))}") if missing else None
+
+
+def symbols_of(frames: Sequence[Atoms]) -> set[str]:
+    """Return the chemical symbols that occur in some frames."""
+    return {symbol for atoms in frames for symbol in atoms.symbols}
+
+
+def blamed(
+    model: Model, frames: Sequence[Atoms], error: MlipbenchError, *, answered: Sequence[Atoms]
+) -> MlipbenchError:
+    """Return why there is no answer; a refusal of elements that the model covers is its failure.
+
+    What a model does not cover is left out, so it must not choose. It covers the elements that it names and those of
+    frames that it has answered for. One that has answered for nothing here, such as a force field of other molecules,
+    covers nothing here.
+
+    Args:
+        model: that had no answer.
+        frames: for these.
+        error: what came instead.
+        answered: frames of the row that it has answered for.
+    """
+    if not answered or not isinstance(error, NotApplicable) or isinstance(error, MissingPackage):
+        return error
+    covered = symbols_of(answered) | set(model.spec.elements or ())
+    if symbols_of(frames) <= covered:
+        return ModelFailure(f"the model covers these elements and refuses: {error}")
+    return error
+
+
+def any_answer(model: Model, frames: Sequence[Atoms], context: Context) -> list[Atoms]:
+    """Return the first frame that the model answers for, asked one by one; nothing where there is none."""
+    for atoms in frames:
+        try:
+            predict(model, [atoms], context, remark="one by one")
+        except (NotApplicable, ModelFailure):
+            continue
+        return [atoms]
+    return []
+
+
+def first_blame(errors: Iterable[MlipbenchError]) -> MlipbenchError:
+    """Return the error to raise where there is no answer at all: a failure if there is one, else the first refusal."""
+    every = list(errors)
+    return next((error for error in every if isinstance(error, ModelFailure)), every[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Systems:
+    """Which systems was a model asked about, and which of them has it no answer for?
+
+    Attributes:
+        names: of all systems in the data, as the units of values are named.
+        kinds: configuration type of each.
+        covered: names of those with no element that the model lacks.
+        failed: names of those that it covers and has no answer for.
+    """
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    covered: frozenset[str]
+    failed: frozenset[str]
+
+    def told(
+        self,
+        values: Iterable[MetricValue],
+        *,
+        zero: Mapping[str, float] = MappingProxyType({}),
+        only: Mapping[str, Collection[str]] = MappingProxyType({}),
+    ) -> Iterator[MetricValue]:
+        """Give values that say which systems are missing in them, and how many there are.
+
+        Args:
+            values: of everything, or of parts; a part such as "config_type=water" has the systems of this kind.
+            zero: by the name of a metric, what a model that knows nothing gets on all systems that this one covers.
+            only: by the name of a metric, the systems that it can be had of; all where it is not named.
+        """
+        for value in values:
+            label, _, kind = value.part.partition("=")
+            own = {
+                name for name, its in zip(self.names, self.kinds, strict=True)
+                if label != "config_type" or its == kind
+            }  # fmt: skip
+            if value.metric in only:
+                own &= set(only[value.metric])
+            ignorance = None if value.part else zero.get(value.metric)
+            yield replace(value, failed=tuple(sorted(own & self.failed)), n_all=len(own), zero=ignorance)
+
+
+def share_failed(metric: Metric, asked: Systems) -> MetricValue:
+    """Return the share of systems, of those that the model covers, that it has no answer for, in the metric's unit.
+
+    Source: C. J. Clopper, E. S. Pearson, Biometrika 26, 404 (1934), for the interval.
+    """
+    n, n_failed = len(asked.covered), len(asked.failed)
+    whole = 100.0 if metric.unit == "%" else 1.0
+    low, high = clopper_pearson(n_failed, n)
+    return MetricValue(
+        metric=metric.name, value=whole * n_failed / n, low=whole * low, high=whole * high, n=n,
+        n_all=len(set(asked.names)),
+    )  # fmt: skip
 
 
 def as_numbers(texts: Sequence[str]) -> Texts:
@@ -157,42 +261,51 @@ class Answered:
         said: of these frames.
         refused: shape (n_refused,), numbers of the others.
         reasons: one for each of them.
+        is_covered: shape (n_refused,), has it only elements that the model covers?
     """
 
     kept: Int
     said: Predictions
     refused: Int
     reasons: tuple[str, ...]
+    is_covered: Bool
 
 
 def predict_each(model: Model, frames: Sequence[Atoms], context: Context, *, remark: str) -> Answered:
-    """Predict all frames; where the model fails, frame by frame, so that one failure does not lose the others.
+    """Predict all frames; where the model has no answer, frame by frame, so that one does not lose the others.
 
     Raises:
-        ModelFailure: the model fails for every frame.
-        NotApplicable: a frame holds what the model does not cover.
+        ModelFailure: the model covers a frame, and has no answer for any.
+        NotApplicable: it covers none.
     """
-    kept: list[int] = []
-    parts, refused, reasons = [], [], []
-    failures: list[ModelFailure] = []
-    for start in range(0, len(frames), FRAMES_PER_CALL):
-        own = range(start, min(start + FRAMES_PER_CALL, len(frames)))
-        try:
-            parts.append(predict(model, [frames[k] for k in own], context, remark=remark))
-            kept += own
-            continue
-        except ModelFailure:  # of one of them: asked one by one, the others answer
-            pass
-        for number in own:
+    parts: dict[int, Predictions] = {}
+    errors: dict[int, MlipbenchError] = {}
+    for k, atoms in enumerate(frames):
+        error = _uncovered(model, [atoms])
+        if error:
+            errors[k] = error
+    covered = [k for k in range(len(frames)) if k not in errors]
+    for start in range(0, len(covered), FRAMES_PER_CALL):
+        own = covered[start : start + FRAMES_PER_CALL]
+        for asked in (own, *([k] for k in own)):
             try:
-                parts.append(predict(model, [frames[number]], context, remark=remark))
-                kept.append(number)
-            except ModelFailure as failure:
-                failures.append(failure)
-                refused.append(number)
-                reasons.append(str(failure).splitlines()[0])
-    if not kept:
-        raise failures[0]
+                parts[asked[0]] = predict(model, [frames[k] for k in asked], context, remark=remark)
+            except MissingPackage:
+                raise
+            except (ModelFailure, NotApplicable) as error:  # of one of them: asked one by one, the others answer
+                if len(asked) == 1:
+                    errors[asked[0]] = error
+                continue
+            if asked is own:
+                break
+    if not parts:
+        raise first_blame(errors.values())
+    kept = [k for k in range(len(frames)) if k not in errors]
+    answered = [frames[k] for k in kept]
+    refused = {k: blamed(model, [frames[k]], errors[k], answered=answered) for k in sorted(errors)}
     return Answered(
-        kept=np.array(kept), said=together(parts), refused=np.array(refused, dtype=np.int64), reasons=tuple(reasons)
-    )
+        kept=np.array(kept), said=together([parts[k] for k in sorted(parts)]),
+        refused=np.array(list(refused), dtype=np.int64),
+        reasons=tuple(str(error).splitlines()[0] for error in refused.values()),
+        is_covered=np.array([isinstance(error, ModelFailure) for error in refused.values()], dtype=bool),
+    )  # fmt: skip

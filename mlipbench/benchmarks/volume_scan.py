@@ -15,13 +15,23 @@ import numpy as np
 from mlipbench.benchmarks.comparison import Names, share_of, value_of
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
 from mlipbench.benchmarks.rigid import virial_errors
-from mlipbench.benchmarks.scan_curves import Pair, Scan, observe_scans, pairs_of, scans_of
-from mlipbench.benchmarks.systems import as_texts, left_out_view
+from mlipbench.benchmarks.scan_curves import (
+    Pair,
+    Scan,
+    can_be_absolute,
+    ignorant_pairs,
+    observe_scans,
+    pairs_of,
+    scans_of,
+    systems_of,
+)
+from mlipbench.benchmarks.systems import Systems, as_texts, left_out_view, share_failed
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import squares
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Float, Model
+from mlipbench.core.policy import counted_zero
 from mlipbench.core.view import Axis, Lines, View
 from mlipbench.physics.curves import crossing, lowest, roughness, spline_minimum
 from mlipbench.physics.scans import Shape, shape_of
@@ -30,17 +40,20 @@ from mlipbench.units import MEV_PER_EV
 WELL_EV: Final = 0.3  # per molecule above the reference's minimum: what belongs to the well
 MOST_PERCENT: Final = 100.0
 RELATIVE_FLAGS: Final = ("no_minimum", "double_minimum")  # need no energy of free molecules
+NEED_ALONE: Final = ("depth_error", "free_error", "wall_error", "collapse", "unbound")  # where the reference has it
 WALL_EV: Final = 0.5  # per molecule above the minimum: where the wall is
 SHOWN_TO_MEV: Final = 500.0
 OVER: Final = "interval over scans"
 
 
 def _absolute(
-    name: str, title: str, unit: str, good: float, bad: float, says: str, *, headline: bool = False
-) -> Metric:
+    name: str, title: str, unit: str, good: float, bad: float, says: str, *, headline: bool = False,
+    highest: float | None = None,
+) -> Metric:  # fmt: skip
     """Return the definition of a mean size of an error."""
     return Metric(
         name=name, title=title, unit=unit, better="lower", good=good, bad=bad, headline=headline,
+        role="merit" if headline else "diagnostic", lowest=0.0, highest=highest,
         says=f"{says}; {OVER}",
     )  # fmt: skip
 
@@ -55,13 +68,13 @@ METRICS: Final = (
         "minimum_error", "Place of the minimum", "%", 0.5, 10.0,
         "mean size of the error of the volume (without a cell: of the scale) at the minimum; of a model without one, at"
         " the lower end; at most 100 %",
-        headline=True,
+        headline=True, highest=100.0,
     ),
     _absolute(
         "depth_error", "Depth", "%", 2.0, 50.0,
         "mean size of the error of the energy at the minimum less that of the molecules alone, at most 100 %; rigid"
         " molecules only",
-        headline=True,
+        headline=True, highest=100.0,
     ),
     _absolute(
         "curvature_error", "Curvature", "%", 5.0, 100.0,
@@ -89,6 +102,7 @@ METRICS: Final = (
     ),
     Metric(
         name="virial_identity", title="Molecular virial", unit="", better="lower", good=2e-4, bad=5e-3, log_scale=True,
+        role="diagnostic", lowest=0.0,
         says="difference of tr W - Σ (r - R)·f and minus the slope of the energy along the logarithm of the scale,"
         " relative to the larger of both and of their median size on the scan (at least 1 meV per molecule); root mean"
         f" square over places; {OVER}",
@@ -96,11 +110,19 @@ METRICS: Final = (
     *(
         Metric(
             name=field.name, title=field.name.replace("_", " ").capitalize(), unit="", better="lower", good=0.0,
-            bad=0.5, says=f"share of scans with this flag where the reference has none, see docs/metrics.md; {OVER}",
+            bad=0.5, role="diagnostic", lowest=0.0, highest=1.0,
+            says=f"share of scans with this flag where the reference has none, see docs/metrics.md; {OVER}",
         )
         for field in fields(Shape)
     ),
+    Metric(
+        name="not_computed", title="Scans not computed", unit="", better="lower", good=0.0, bad=0.5,
+        role="diagnostic", lowest=0.0, highest=1.0,
+        says="share of scans, of those the model covers, with a frame, or molecules alone, that it has no answer for,"
+        " so that the scan is missing in other numbers; interval over scans, by Clopper and Pearson",
+    ),
 )  # fmt: skip
+DEFINED: Final = {metric.name: metric for metric in METRICS}
 ROOT_MEANS: Final = ("well_rmse", "rmse", "roughness", "virial_identity")
 FLAGS: Final = tuple(field.name for field in fields(Shape))
 
@@ -118,8 +140,8 @@ class VolumeScan:
         title="Volume scans",
         question="Does a liquid bind as it should when its molecules are moved together and apart?",
         metrics=METRICS,
-        observe_version=1,
-        score_version=1,
+        observe_version=2,
+        score_version=2,
         source="rigid-molecule volume scans after I.-B. Magdău et al., npj Comput. Mater. 9, 146 (2023)",
         needs=frozenset({"labels", "molecules"}),
         seconds=5.0,
@@ -128,25 +150,40 @@ class VolumeScan:
     lone_elements: tuple[str, ...] = LONE_ELEMENTS
 
     def observe(self, model: Model, data: Dataset, context: Context) -> Observation:
-        """Ask along all scans; a frame that the model fails on is left out.
+        """Ask along all scans; one with a frame that the model covers and has no answer for has failed.
 
         Raises:
             BadInput: a scan's frames do not hold the same molecules.
-            NotApplicable: the data hold no scan, or the model does not cover it.
-            ModelFailure: the model fails everywhere.
+            NotApplicable: the data hold no scan, or the model covers none.
+            ModelFailure: the model covers a scan, and has no answer for any frame.
         """
         return observe_scans(model, self._scans(data), context, with_virials=True)
 
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Compare curves, and what they say of minimum, wall and ends."""
         scans = self._scans(data)
+        whole, absolute = (systems_of(seen, data, scans, alone_too=alone) for alone in (False, True))
         rows: dict[str, list[tuple[str, Float]]] = {}
         for pair in pairs_of(seen, data, scans):
-            for name, row in _compared(pair):
-                rows.setdefault(name, []).append((pair.scan.name, row))
+            if pair.scan.name in whole.covered - whole.failed:
+                for name, row in _compared(pair, data):
+                    rows.setdefault(name, []).append((pair.scan.name, row))
         for name, row in _virial_rows(seen, scans):
-            rows.setdefault("virial_identity", []).append((name, row))
-        return tuple(_value(metric, rows[metric.name]) for metric in METRICS if metric.name in rows)
+            if name in whole.covered - whole.failed:
+                rows.setdefault("virial_identity", []).append((name, row))
+        values = [_value(metric, rows[metric.name]) for metric in METRICS if metric.name in rows]
+        ignorant = _ignorant(data, scans)
+        only = {name: [one for one, _ in own] for name, own in ignorant.items()}
+        zero = {name: _zero(name, own, whole) for name, own in ignorant.items() if DEFINED[name].role == "merit"}
+        return (
+            *whole.told((one for one in values if one.metric not in NEED_ALONE), zero=zero, only=only),
+            *absolute.told((one for one in values if one.metric in NEED_ALONE), zero=zero, only=only),
+            share_failed(DEFINED["not_computed"], absolute),
+        )
+
+    def expects(self, data: Dataset) -> tuple[str, ...]:
+        """Return names of metrics that the reference's curves allow."""
+        return tuple(_ignorant(data, self._scans(data)))
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
         """Show each scan beside the reference's, cut off above, and what was left out."""
@@ -160,6 +197,21 @@ class VolumeScan:
         return scans_of(data, lone_elements=self.lone_elements)
 
 
+def _ignorant(data: Dataset, scans: tuple[Scan, ...]) -> dict[str, list[tuple[str, Float]]]:
+    """Return the rows of a model of a constant energy, by metric: those that the reference allows."""
+    rows: dict[str, list[tuple[str, Float]]] = {}
+    for pair in ignorant_pairs(data, scans):
+        for name, row in _compared(pair, data):
+            rows.setdefault(name, []).append((pair.scan.name, row))
+    return rows
+
+
+def _zero(name: str, rows: list[tuple[str, Float]], systems: Systems) -> float:
+    """Return what such a model gets, on all scans that the judged one covers."""
+    own = [(scan, row) for scan, row in rows if scan in systems.covered] or rows
+    return counted_zero(DEFINED[name], _value(DEFINED[name], own))
+
+
 def _value(metric: Metric, rows: list[tuple[str, Float]]) -> MetricValue:
     """Return a mean, or the root of a mean square, over scans."""
     units: Names = np.array([name for name, row in rows for _ in row])
@@ -169,8 +221,9 @@ def _value(metric: Metric, rows: list[tuple[str, Float]]) -> MetricValue:
     return value_of(metric, values, units, "root_mean" if metric.name in ROOT_MEANS else "mean")
 
 
-def _compared(pair: Pair) -> Iterator[tuple[str, Float]]:
+def _compared(pair: Pair, data: Dataset) -> Iterator[tuple[str, Float]]:
     """Give the rows of each metric of one scan."""
+    has_zero = pair.is_absolute or not can_be_absolute(pair.scan, data)
     reference, model = pair.reference, pair.model
     per_atom = MEV_PER_EV * pair.scan.n_molecules / len(pair.scan.company[0].atoms)
     wrong = per_atom * ((model - model.min()) - (reference - reference.min()))
@@ -188,7 +241,7 @@ def _compared(pair: Pair) -> Iterator[tuple[str, Float]]:
             yield "depth_error", _percent(told[1], there[1], most=MOST_PERCENT)
     level = float(reference.min()) + WALL_EV
     walls = [crossing(pair.size, energy, level) for energy in (reference, model)]
-    if walls[0]:
+    if walls[0] and has_zero:
         yield "wall_error", _percent(walls[1] or 0.0, walls[0])
     if pair.is_absolute:
         yield "free_error", np.array([[MEV_PER_EV * abs(model[-1] - reference[-1]), 1.0]])

@@ -1,8 +1,11 @@
 """What is it worth when a model covers a system and gives no answer for it?
 
 A model that refuses what it would get wrong must not look better than one that answers. Under the default policy every
-system has the same say, none counts for more than the end of the metric's scale, and one without an answer counts for
-just that. Whatever a model does not answer, its score can then only fall.
+system has the same say, none counts for more than the metric's `bad` value, and one without an answer counts for just
+that. Whatever a model does not answer, its score can then only fall.
+
+What a model that knows nothing gets must be counted alike: systems that are easy because there is little to know would
+otherwise lift its capped value above its score of zero. `counted_zero` does so.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Final, Literal, TypeAlias, cast
 import numpy as np
 
 from mlipbench.core.measure import by_unit
-from mlipbench.core.metric import Metric, MetricValue, Samples, score, worst_of_scale
+from mlipbench.core.metric import Metric, MetricValue, Samples, score
 from mlipbench.core.model import Float
 from mlipbench.errors import unknown
 from mlipbench.physics.statistics import QUANTILES, estimate
@@ -22,8 +25,8 @@ from mlipbench.physics.statistics import QUANTILES, estimate
 Policy: TypeAlias = Literal["worst", "exclude", "penalty"]
 
 POLICY_WORDS: Final[Mapping[Policy, str]] = {
-    "worst": "every system that a model covers has the same say; one that it has no answer for counts as the end of the"
-    " metric's scale (what “bad” is, or what a model that knows nothing gets), and so does any that is worse than that",
+    "worst": "every system that a model covers has the same say; one that it has no answer for counts as the metric's"
+    " “bad” value, and so does any that is worse than that",
     "exclude": "systems that a model has no answer for are left out of its score, whatever they would have cost",
     "penalty": "systems that a model has no answer for are left out, and its score is multiplied by the share of those"
     " it covers that it did answer",
@@ -107,7 +110,7 @@ def row_score(
 
 
 def counted(metric: Metric, value: MetricValue, *, policy: Policy = "worst") -> MetricValue:
-    """Return a value with the units that the model failed on inside, and none past the end of the metric's scale.
+    """Return a value with the units that the model failed on inside, and none worse than the metric's `bad`.
 
     Every unit has the same weight then, so that no failure can take a heavy unit away. Values that do not say how many
     systems there are (`n_all` is None) are made of what a model either answers as a whole or fails on as a whole; they,
@@ -119,13 +122,29 @@ def counted(metric: Metric, value: MetricValue, *, policy: Policy = "worst") -> 
         policy: only "worst" counts failures within the value.
 
     Returns:
-        The value with failed units among its samples, at the end of the scale; `failed` is empty then.
+        The value with failed units among its samples, at `bad`; `failed` is empty then.
     """
     if policy != "worst" or value.n_all is None or value.samples is None:
         return value
-    cap = worst_of_scale(metric, zero=value.zero)
-    samples = _with_failed(_capped(metric, value.samples, cap), value.failed, cap)
+    samples = _with_failed(_capped(metric, value.samples, metric.bad), value.failed, metric.bad)
     return replace(_again(value, samples, metric=metric), failed=())
+
+
+def counted_zero(metric: Metric, value: MetricValue) -> float:
+    """Return `MetricValue.zero` for values that are counted system by system.
+
+    Args:
+        metric: what it is.
+        value: what a model of no forces and a constant energy gets on every system that the judged model covers,
+            answered or not, with samples.
+
+    >>> metric = Metric(name="m", title="M", unit="", better="lower", good=0.0, bad=100.0, says="")
+    >>> samples = Samples(units=("a", "b"), unit_of_row=np.arange(2), rows=np.array([[40.0, 1.0], [900.0, 1.0]]),
+    ...     reducer="mean")
+    >>> counted_zero(metric, MetricValue(metric="m", value=470.0, n=2, samples=samples))
+    70.0
+    """
+    return counted(metric, replace(value, failed=(), n_all=value.n)).value
 
 
 def restricted(value: MetricValue, units: Collection[str], *, metric: Metric | None = None) -> MetricValue | None:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mlipbench.core.benchmark import Benchmark, Context, Observation, no_progress
+from mlipbench.core.benchmark import Benchmark, Context, Observation, expected, no_progress
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import MetricValue, score
 from mlipbench.core.model import Model
 from mlipbench.core.view import Bars, Lines, Parity, View
+from mlipbench.testing.refusals import check_refusals, refusals
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -32,6 +33,7 @@ def check_benchmark(
     context: Context | None = None,
     *,
     perfect: Model | None = None,
+    n_refusals: int = 3,
 ) -> None:
     """Run a benchmark on a model and small data, and check everything its contract promises.
 
@@ -41,6 +43,7 @@ def check_benchmark(
         data: that the benchmark applies to.
         context: seed and device; None for seed 0 on the CPU.
         perfect: a model that returns the reference labels, vacuum labels too; its accuracy must get full scores.
+        n_refusals: how often some of the model's answers are taken away, see `check_refusals`.
 
     Raises:
         AssertionError: a promise is broken.
@@ -54,11 +57,14 @@ def check_benchmark(
     _check_observation(seen)
     values = benchmark.score(seen, data)
     _check_values(benchmark, values)
+    _check_expected(benchmark, data, values)
     _demand(_plain(values) == _plain(benchmark.score(seen, data)), "score gives other values when it is called again")
     _check_views(benchmark.views(seen, data))
     _check_frames(before, data.frames)
     if benchmark.about.grade != "cost":
         _check_same(seen, benchmark.observe(model, data, context))
+    if n_refusals and benchmark.about.grade != "cost":
+        check_refusals(benchmark, model, data, context, tries=refusals(n_refusals))
     if perfect is not None:
         _check_perfect(benchmark, benchmark.score(benchmark.observe(perfect, data, context), data))
 
@@ -117,8 +123,20 @@ def _check_values(benchmark: Benchmark, values: Sequence[MetricValue]) -> None:
     for value in values:
         _demand(value.metric in declared, f"{value.metric} is not among the metrics the benchmark declares")
         _demand(value.n >= 1, f"{value.metric} {value.part}: no independent unit")
+        both = set(value.failed) & set(value.samples.units if value.samples else ())
+        _demand(not both, f"{value.metric} {value.part} is made of units that are said to have failed: {sorted(both)}")
+        n_said = value.n + len(value.failed)
+        _demand(value.n_all is None or value.n_all >= n_said, f"{value.metric} {value.part}: more units than there are")
         if value.low is not None and value.high is not None:
             _demand(value.low <= value.value <= value.high, f"{value.metric} {value.part} is outside its interval")
+
+
+def _check_expected(benchmark: Benchmark, data: Dataset, values: Sequence[MetricValue]) -> None:
+    """What the data allow is declared, and a model that answers gets it."""
+    declared, measured = {metric.name for metric in benchmark.about.metrics}, {value.metric for value in values}
+    for name in expected(benchmark, data):
+        _demand(name in declared, f"{name} is expected, but not among the metrics the benchmark declares")
+        _demand(name in measured, f"{name} is expected of these data, but a model that answers has no value")
 
 
 def _check_views(views: Sequence[View]) -> None:

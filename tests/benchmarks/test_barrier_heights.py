@@ -15,6 +15,7 @@ from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import MetricValue, score
 from mlipbench.core.model import Float, Model
+from mlipbench.core.policy import metric_score
 from mlipbench.core.view import Bars, Parity
 from mlipbench.data import manifest
 from mlipbench.errors import ModelFailure, NotApplicable
@@ -166,7 +167,7 @@ def failing(data: Dataset, *names: str, error: type[Exception] = ModelFailure) -
 
 @pytest.mark.parametrize(
     ("name", "n_barriers", "n_lost"),
-    [("dbh24_HN2", 17, 1), ("dbh24_tst_H_N2__HN2", 16, 1), ("dbh24_OH", 15, 3), ("dbh24_H2", 16, 2)],
+    [("dbh24_HN2", 16, 1), ("dbh24_tst_H_N2__HN2", 16, 1), ("dbh24_OH", 12, 3), ("dbh24_H2", 14, 2)],
 )
 def test_a_failing_species_costs_its_reactions_only(
     name: str, n_barriers: int, n_lost: int, species: Dataset, context: Context
@@ -178,6 +179,9 @@ def test_a_failing_species_costs_its_reactions_only(
     assert found["not_computed"].value == pytest.approx(n_lost / 9)
     assert (found["not_computed"].low, found["not_computed"].high) == pytest.approx(clopper_pearson(n_lost, 9))
     assert found["barrier_rmse"].value == pytest.approx(50.0, rel=1e-5)
+    assert (found["barrier_rmse"].n, found["barrier_rmse"].n_all) == (9 - n_lost, 9)
+    assert len(found["barrier_rmse"].failed) == n_lost
+    assert metric_score(METRICS[0], found["barrier_rmse"]) < 1.0
     views = made.views(seen, species)
     assert isinstance(views[0], Parity)
     assert len(views[0].reference) == n_barriers
@@ -191,6 +195,19 @@ def test_an_element_that_is_not_covered_is_no_failure(species: Dataset, context:
     found = measured(KnownEnergy(energy=exact, elements=("H", "C", "N", "O")), species, context, BarrierHeights())
     assert found["barrier_rmse", ""].n == 6  # without HAT 2 (Cl), HAT 3 (F, Cl) and HT 3 (S)
     assert (found["not_computed", ""].value, found["not_computed", ""].n) == (0.0, 6)
+    assert (found["barrier_rmse", ""].failed, found["barrier_rmse", ""].n_all) == ((), 9)
+
+
+def test_a_model_without_barriers_scores_nothing(species: Dataset, context: Context) -> None:
+    """Its errors are the barriers themselves, none of a reaction above the 1 eV that is bad."""
+    value = measured(KnownEnergy(energy=lambda _: 0.0), species, context, BarrierHeights())["barrier_rmse", ""]
+    state, _ = (species.observables[name].astype(int) for name in ("transition_state", "reactants"))
+    neutral = [k for k, frame in enumerate(state) if not species.frames[frame].info.get("charge")]
+    names = np.array([species.trajectory[state[k]] for k in neutral])
+    height = 1000.0 * species.observables["barrier_eV"][neutral]
+    each = [np.sqrt((height[names == name] ** 2).mean()) for name in set(names.tolist())]
+    assert value.zero == pytest.approx(np.sqrt((np.minimum(each, 1000.0) ** 2).mean()))
+    assert metric_score(METRICS[0], value) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_nothing_to_measure(species: Dataset, data: Dataset, context: Context) -> None:
@@ -226,7 +243,7 @@ def test_keeps_the_contract(species: Dataset) -> None:
 def test_numbers_stay_with_their_version(species: Dataset, context: Context) -> None:
     """When this fails, raise a version; see test_golden.py."""
     about = BarrierHeights.about
-    assert (about.observe_version, about.score_version) == (1, 1)
+    assert (about.observe_version, about.score_version) == (2, 2)
     bent = KnownEnergy(energy=Species(species, lambda barriers: 0.8 * barriers - 0.05 * barriers**2))
     found = {name: value.value for (name, part), value in measured(bent, species, context).items() if not part}
     golden = {"barrier_rmse": 399.315239, "barrier_mae": 257.618452, "barrier_bias": 255.901626, "not_computed": 0.0}

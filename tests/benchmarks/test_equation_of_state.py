@@ -16,6 +16,7 @@ from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import MetricValue, score
 from mlipbench.core.model import Model
+from mlipbench.core.policy import metric_score
 from mlipbench.core.view import Bars, Parity
 from mlipbench.data import manifest
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
@@ -235,6 +236,34 @@ def test_a_failing_crystal_is_counted_and_others_go_on(few: Dataset, context: Co
     assert bars.labels[1] == "left out (W): SCF not converged"
 
 
+def test_collapsing_is_no_better_than_being_wrong(crystals: Dataset, context: Context) -> None:
+    """Half of the crystals are 15 % too large and too soft; or they have no minimum, or are refused."""
+    half = crystals.spec.elements[::2]
+
+    def collapses(volume: float) -> float:
+        return volume
+
+    def refuses(_: float) -> float:
+        raise NotApplicable("rather not")
+
+    def wrong(curve: Curve) -> Curve:
+        is_wrong = any(curve == curve_of(crystals, element) for element in half)
+        larger = replace(curve, volume_A3=1.15 * curve.volume_A3, modulus_eV_per_A3=0.5 * curve.modulus_eV_per_A3)
+        return larger if is_wrong else curve
+
+    elements = crystals.spec.elements
+    reached = []
+    for energies in (
+        Crystals(crystals, wrong),
+        *(Crystals(crystals, instead=dict.fromkeys(half, how)) for how in (collapses, refuses)),
+    ):
+        found = measured(KnownEnergy(energy=energies, elements=elements), crystals, context)
+        reached.append(metric_score(METRICS[0], found["delta"]))
+        assert found["delta"].n_all == 71 and found["delta"].n + len(found["delta"].failed) == 71
+    assert set(found["delta"].failed) == set(half)
+    assert reached[0] > reached[1] == reached[2] > 0.0
+
+
 def test_crystals_of_other_elements_are_no_failures(crystals: Dataset, context: Context) -> None:
     made, model = EquationOfState(), KnownEnergy(energy=Crystals(crystals), elements=("Si", "Cu", "H"))
     seen = made.observe(model, crystals, context)
@@ -319,7 +348,7 @@ def test_keeps_the_contract(few: Dataset) -> None:
 def test_numbers_stay_with_their_version(few: Dataset, context: Context) -> None:
     """When this fails, raise a version; see test_golden.py."""
     about = EquationOfState.about
-    assert (about.observe_version, about.score_version) == (1, 1)
+    assert (about.observe_version, about.score_version) == (2, 2)
 
     def bent(curve: Curve) -> Curve:
         return Curve(

@@ -61,7 +61,7 @@ GOLDEN: dict[str, Case] = {
         },
     ),
     "volume_scan": (
-        broken.lennard_jones, scan_case.data, {}, (1, 1),
+        broken.lennard_jones, scan_case.data, {}, (2, 2),
         {
             "well_rmse": 43.505816,
             "minimum_error": 1.36447891,
@@ -75,10 +75,11 @@ GOLDEN: dict[str, Case] = {
             "double_minimum": 0,
             "collapse": 0,
             "unbound": 0,
+            "not_computed": 0,
         },
     ),
     "binding_curves": (
-        broken.lennard_jones, lambda: scan_case.data(("binding",), n=3), {}, (1, 1),
+        broken.lennard_jones, lambda: scan_case.data(("binding",), n=3), {}, (2, 2),
         {
             "binding_rmse": 41.4621999,
             "well_depth_error": 64.0934032,
@@ -86,6 +87,7 @@ GOLDEN: dict[str, Case] = {
             "wall_place_error": 0.0462501816,
             "far_rmse": 9.61481343e-13,
             "not_bound": 0,
+            "not_computed": 0,
         },
     ),
 }  # fmt: skip

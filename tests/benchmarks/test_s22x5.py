@@ -17,6 +17,7 @@ from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import MetricValue, score
 from mlipbench.core.model import Model
+from mlipbench.core.policy import covered_units, metric_score, restricted
 from mlipbench.core.view import Bars, Lines
 from mlipbench.data import manifest
 from mlipbench.errors import BadInput, MissingPackage, ModelFailure, NotApplicable
@@ -168,13 +169,66 @@ def test_nothing_covered_is_skipped(dimers: Dataset, context: Context) -> None:
 
 
 def test_a_failing_model_fails(few: Dataset, context: Context) -> None:
-    def fails(atoms: Atoms) -> float:
-        if len(atoms) == 3:
-            raise ModelFailure("did not converge")
-        return 0.0
+    def fails(_: Atoms) -> float:
+        raise ModelFailure("did not converge")
 
     with pytest.raises(ModelFailure, match="did not converge"):
         S22x5().observe(KnownEnergy(energy=fails), few, context)
+
+
+@pytest.mark.parametrize("refusal", [ModelFailure("did not converge"), NotApplicable("rather not")])
+def test_a_dimer_that_the_model_covers_and_refuses_has_failed(
+    few: Dataset, context: Context, refusal: Exception
+) -> None:
+    """Three dimers are 25 % too strong, the fourth is refused at one distance only."""
+    strong = Interacting(few, lambda reference, _: 1.25 * reference)
+    places = np.flatnonzero(np.array(few.trajectory) == "Methane_dimer")
+
+    def energy(atoms: Atoms) -> float:
+        if np.array_equal(atoms.positions, few.frames[places[2]].positions):
+            raise refusal
+        return strong(atoms)
+
+    for elements in (few.spec.elements, None):
+        found = measured(KnownEnergy(energy=energy, elements=elements), few, context)
+        value = found["interaction_rmse", ""]
+        assert value.failed == ("Methane_dimer",) and value.n_all == 4
+        assert value.samples is not None and len(value.samples.units) == 3 and value.n == 3
+        assert value.zero == pytest.approx(weak_rmse_meV(few))
+        own = few.config_type[int(places[0])]
+        assert found["interaction_rmse", "relative_distance=1.0"].failed == ("Methane_dimer",)
+        parts = [one for (name, part), one in found.items() if name == "interaction_rmse" and "config_type=" in part]
+        assert {one.part: one.failed for one in parts if one.failed} in ({}, {f"config_type={own}": value.failed})
+
+
+def weak_rmse_meV(data: Dataset) -> float:
+    """Return the root mean square of interaction energies, that of no dimer above 150 meV."""
+    energy = 1000.0 * data.observables["interaction_energy_eV"]
+    each = [np.sqrt((energy[np.array(data.trajectory) == name] ** 2).mean()) for name in set(data.trajectory)]
+    return float(np.sqrt((np.minimum(each, 150.0) ** 2).mean()))
+
+
+def test_models_of_other_elements_can_be_paired_on_the_dimers_of_both(dimers: Dataset, context: Context) -> None:
+    """One of H, C and O answers for 10 of 22, and for these it is given the same numbers as one of all elements."""
+    strong = Interacting(dimers, lambda reference, _: 1.25 * reference)
+    few, every = (
+        measured(KnownEnergy(energy=strong, elements=elements), dimers, context)["interaction_rmse", ""]
+        for elements in (("H", "C", "O"), None)
+    )
+    assert (few.n, few.n_all, few.failed) == (10, 22, ()) and (every.n, every.n_all) == (22, 22)
+    shared = restricted(every, covered_units(few) & covered_units(every))
+    assert shared is not None and shared.samples is not None and few.samples is not None
+    assert shared.samples.units == few.samples.units
+    assert shared.value == pytest.approx(few.value)
+    assert (shared.low, shared.high) == (pytest.approx(few.low), pytest.approx(few.high))
+    assert every.value > 1.3 * few.value
+
+
+def test_no_interaction_scores_nothing(dimers: Dataset, context: Context) -> None:
+    value = measured(KnownEnergy(energy=lambda _: 0.0), dimers, context)["interaction_rmse", ""]
+    assert value.zero == pytest.approx(weak_rmse_meV(dimers))
+    assert value.value > 2.0 * value.zero
+    assert metric_score(METRICS[0], value) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_curves_show_model_and_reference(dimers: Dataset, context: Context) -> None:
@@ -224,7 +278,7 @@ def test_xtb_is_as_far_off_as_it_is_known_to_be(dimers: Dataset, context: Contex
 def test_numbers_stay_with_their_version(few: Dataset, context: Context) -> None:
     """When this fails, raise a version; see test_golden.py."""
     about = S22x5.about
-    assert (about.observe_version, about.score_version) == (1, 1)
+    assert (about.observe_version, about.score_version) == (2, 2)
     bent = KnownEnergy(energy=Interacting(few, lambda reference, place: 1.2 * reference + 0.05 * (place - 1.0) ** 2))
     found = {name: value.value for (name, part), value in measured(bent, few, context).items() if not part}
     golden = {"interaction_rmse": 27.7015365, "interaction_mae": 21.8092805, "interaction_bias": 0.80765256}
@@ -242,13 +296,13 @@ def test_each_is_asked_alone_where_all_are_refused(context: Context) -> None:
         return float(atoms.numbers[0])
 
     model = KnownEnergy(energy=energy)
-    first, iron, carbon, xenon = ask_each(model, groups, context, remark="", forgive_failures=True)
+    first, iron, carbon, xenon = ask_each(model, groups, context, remark="")
     assert np.asarray(first).tolist() == [1.0, 2.0]
     assert np.asarray(carbon).tolist() == [6.0, 1.0]
     assert isinstance(iron, NotApplicable)
     assert isinstance(xenon, ModelFailure)
-    with pytest.raises(ModelFailure, match="exploded"):
-        ask_each(model, groups, context, remark="")
+    refused = ask_each(replace(model, elements=("H", "He", "Fe", "C", "Xe")), groups, context, remark="")[1]
+    assert isinstance(refused, ModelFailure) and "refuses: no iron" in str(refused)
     model = KnownEnergy(energy=energy)
     ask_each(model, [groups[0], groups[2]], context, remark="")
     assert model.calls == [4]
@@ -260,7 +314,7 @@ def test_a_missing_package_is_no_missing_element(context: Context) -> None:
         raise MissingPackage("tblite is not installed", package="tblite")
 
     with pytest.raises(MissingPackage):
-        ask_each(KnownEnergy(energy=energy), [[Atoms("H")]], context, remark="", forgive_failures=True)
+        ask_each(KnownEnergy(energy=energy), [[Atoms("H")]], context, remark="")
 
 
 def test_texts_survive_as_numbers() -> None:

@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 import scan_case
 from ase.calculators.calculator import Calculator
+from known_energy import KnownEnergy
 
 from mlipbench.benchmarks.binding_curves import BindingCurves
 from mlipbench.benchmarks.cohesion import Cohesion
 from mlipbench.benchmarks.rigid import companies, contact, touching_scale
 from mlipbench.benchmarks.scan_curves import scans_of
 from mlipbench.benchmarks.systems import as_texts
-from mlipbench.benchmarks.volume_scan import VolumeScan
+from mlipbench.benchmarks.volume_scan import METRICS, VolumeScan
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
+from mlipbench.core.policy import counted, row_score
 from mlipbench.core.view import Bars
 from mlipbench.data.units import blocks
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
@@ -122,14 +124,70 @@ class FailsWhenDense(broken.Pairs):
             raise RuntimeError("SCF not converged in 250 cycles")
 
 
-def test_a_frame_that_fails_costs_only_itself(data: Dataset, context: Context) -> None:
+def test_a_frame_that_fails_costs_its_scan_and_no_other(data: Dataset, context: Context) -> None:
     row = VolumeScan()
     seen = row.observe(broken.model(FailsWhenDense()), data, context)
     assert len(seen["failed_frame"]) == 4
     assert "SCF not converged" in as_texts(seen["failed_reason"])[0]
-    assert {value.metric for value in row.score(seen, data)} >= {"well_rmse", "depth_error"}
+    found = {value.metric: value for value in row.score(seen, data)}
+    assert set(found) == {metric.name for metric in METRICS}
+    for name in ("well_rmse", "minimum_error", "depth_error"):
+        assert found[name].failed == ("volume-0", "volume-1") and found[name].n_all == 4 and found[name].n == 2
+        assert found[name].value < 1e-6
+    # where the reference itself has no such wall there is none to fail on
+    assert found["wall_error"].failed == ("volume-0",) and found["wall_error"].n_all == 1 + found["wall_error"].n
+    assert found["not_computed"].value == 0.5
+    assert row_score(METRICS, list(found.values()), row.expects(data)) < 0.5
     shown = [view for view in row.views(seen, data) if isinstance(view, Bars)]
     assert any("SCF not converged" in label for view in shown for label in view.labels)
+
+
+class Softer(broken.Pairs):
+    """A wall that is half as hard."""
+
+    def bare(self, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        energy, slope = super().bare(r)
+        inside = energy > 0.0
+        return np.where(inside, 0.5 * energy, energy), np.where(inside, 0.5 * slope, slope)
+
+
+class RefusesTheWall(Softer):
+    def calculate(self, *arguments: object, **keywords: object) -> None:
+        super().calculate(*arguments, **keywords)
+        distance = self.atoms.get_all_distances(mic=True)
+        if 1e-6 < distance[~np.eye(len(distance), dtype=bool)].min() < 3.1:
+            raise RuntimeError("atoms too close")
+
+
+@pytest.mark.parametrize("row", [VolumeScan(), BindingCurves()])
+def test_refusing_the_wall_is_no_better_than_a_wrong_one(row: VolumeScan | BindingCurves, context: Context) -> None:
+    """The frames that tell most of a wall are those that a model may refuse."""
+    scans = scans_for(row)
+    wrong, refused = (
+        row.score(row.observe(broken.model(calculator), scans, context), scans)
+        for calculator in (Softer(), RefusesTheWall())
+    )
+    scores = [row_score(row.about.metrics, values, row.expects(scans)) for values in (wrong, refused)]
+    assert next(value.value for value in refused if value.metric == "not_computed") > 0.0
+    assert scores[0] is not None and scores[1] is not None
+    assert scores[1] < scores[0]
+
+
+def scans_for(row: VolumeScan | BindingCurves) -> Dataset:
+    return scan_case.data(("binding",), n=3) if isinstance(row, BindingCurves) else scan_case.data()
+
+
+@pytest.mark.parametrize("row", [VolumeScan(), BindingCurves()])
+def test_no_forces_and_a_constant_energy_score_nothing(row: VolumeScan | BindingCurves, context: Context) -> None:
+    scans = scans_for(row)
+    values = row.score(row.observe(KnownEnergy(energy=lambda atoms: -3.0 * len(atoms)), scans, context), scans)
+    assert row_score(row.about.metrics, values, row.expects(scans)) == pytest.approx(0.0, abs=1e-12)
+    merits = {metric.name for metric in row.about.metrics if metric.role == "merit"}
+    assert {value.metric for value in values if value.zero is not None} == merits
+    for value in values:
+        if value.zero is not None:
+            metric = next(metric for metric in row.about.metrics if metric.name == value.metric)
+            assert counted(metric, value).value == pytest.approx(value.zero)
 
 
 class AlwaysFails(broken.Pairs):
@@ -266,8 +324,13 @@ class FailsAlone(broken.Pairs):
 
 
 def test_a_molecule_that_fails_alone_costs_what_needs_it(data: Dataset, context: Context) -> None:
-    found = values(VolumeScan(), FailsAlone(), data, context)
-    assert "depth_error" not in found and found["well_rmse"] < 1e-6
+    row = VolumeScan()
+    seen = row.observe(broken.model(FailsAlone()), data, context)
+    found = {value.metric: value for value in row.score(seen, data)}
+    assert "depth_error" not in found and "wall_error" not in found
+    assert found["well_rmse"].value < 1e-6 and found["well_rmse"].failed == ()
+    assert found["not_computed"].value == 1.0
+    assert row_score(METRICS, list(found.values()), row.expects(data)) == pytest.approx(0.6, abs=1e-3)
 
 
 def test_warm_molecules_at_many_volumes_are_no_scan(data: Dataset) -> None:
