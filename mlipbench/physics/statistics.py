@@ -146,8 +146,16 @@ def estimate(
         totals = sum_by_unit(rows, unit_of_row, n_units=int(unit_of_row.max()) + 1)
         bounds = (lowest if reducer == "mean" else 0.0, highest)
         found = _of_sums(totals, reducer, confidence=confidence, bounds=bounds)
-    low = found.low if found.low is None or lowest is None else max(found.low, min(lowest, found.value))
-    high = found.high if found.high is None or highest is None else min(found.high, max(highest, found.value))
+    return found if found.low is None and found.high is None else _bounded(found, lowest, highest)
+
+
+def _bounded(found: Estimate, lowest: float | None, highest: float | None) -> Estimate:
+    """Let the interval end at the bounds, also where the sample leaves it open."""
+    low, high = found.low, found.high
+    if lowest is not None:
+        low = min(lowest, found.value) if low is None else max(low, min(lowest, found.value))
+    if highest is not None:
+        high = max(highest, found.value) if high is None else min(high, max(highest, found.value))
     return replace(found, low=low, high=high)
 
 

@@ -93,9 +93,8 @@ def test_flags(make: Callable[[], Calculator], metric: str, data: Dataset, conte
 
 @pytest.mark.parametrize("guessed", [False, True])
 def test_scans_are_found_without_trajectories_and_molecules(guessed: bool, data: Dataset) -> None:
-    named_alone = tuple(f"frame-{k}" for k in range(len(data)))
-    trajectory = tuple(blocks(["one"] * len(data))) if guessed else named_alone
-    bare = replace(data, trajectory=trajectory, molecule=None, energy_intra=None).take(range(12))
+    trajectory = tuple(blocks(["one"] * 12) if guessed else [f"frame-{k}" for k in range(12)])
+    bare = replace(data.take(range(12)), trajectory=trajectory, molecule=None, energy_intra=None)
     named = scans_of(data.take(range(12)), lone_elements=())
     assert len(named) == 1 and named[0].is_periodic and named[0].is_rigid
     # argon is never bonded, so that without names every atom is a molecule, and its pairs do not keep their shape
