@@ -5,6 +5,7 @@ nox -s benchmark      train, measure and write the leaderboards of electrolyte (
 nox -s tests          all tests
 nox -s lint types     style, layers, spelling; static types
 nox -s speed          side-by-side timings, written to reports/speed.json and speed.html
+nox -s power          how often the gate errs, on models of one recipe (a quarter of an hour); written to reports/power
 nox -s gate           is a candidate good enough to merge?
 """
 
@@ -58,6 +59,12 @@ def types(session: nox.Session) -> None:
 def speed(session: nox.Session) -> None:
     install(session, "-e", ".[mace,mm,gap]", "ace-jax==0.4.1", "torch-sim-atomistic==0.3.0", "MDAnalysis==2.11.0")
     session.run("python", "-m", "mlipbench.speed", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session(python=PYTHON)
+def power(session: nox.Session) -> None:
+    install(session, "-e", ".")
+    session.run("python", "-m", "mlipbench.power", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session(python=PYTHON)
