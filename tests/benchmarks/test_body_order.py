@@ -203,7 +203,7 @@ def test_arrangements_are_the_units(data: Dataset, context: Context) -> None:
 
 
 def test_contract(data: Dataset) -> None:
-    check_benchmark(replace(QUICK, max_neighbours=3), Sums(), data)
+    check_benchmark(replace(QUICK, max_neighbours=3), Sums(), data, n_refusals=0)
 
 
 def test_view_falls_by_decades(data: Dataset, context: Context) -> None:
