@@ -10,7 +10,7 @@ import numpy as np
 
 from mlipbench.benchmarks.endings import refuse_failed
 from mlipbench.benchmarks.lengths import needed_ps, refuse_short, sizes
-from mlipbench.benchmarks.motion import Motion, compared_ps, moved, named, prepared
+from mlipbench.benchmarks.motion import FRAME_PS, Motion, compared_ps, moved, named, prepared
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.dynamics import Replica, Track
@@ -56,6 +56,7 @@ METRICS: Final = (
     ),
 )  # fmt: skip
 DEFINED: Final = {metric.name: metric for metric in METRICS}
+LEAST_LAGS: Final = 4
 MOST_BENT: Final = 0.3  # distance of an exponent from 1, above which motion is not diffusive
 SCALE: Final = 1e6  # shown in 1e-6 cm²/s
 
@@ -112,22 +113,25 @@ class DiffusionCoefficient(Motion):
 
     def _refuse_short(self, data: Dataset) -> None:
         """Raise when such trajectories of the reference would not be diffusive, or too few to tell."""
-        longest_ps = float(named(data, "displacement_times")[-1])
+        times_ps, length_ps = named(data, "displacement_times"), compared_ps(self)
+        longest_ps = float(times_ps[-1])
+        # Three lags of either side must lie between a tenth and a half of the length.
+        least_ps = LEAST_LAGS * max(FRAME_PS, float(times_ps[1])) / (FIT_TO - FIT_FROM)
 
-        def tells(length_ps: float) -> bool:
-            whole = min(length_ps, longest_ps)
-            bent = abs(_mean_exponent(data, whole) - 1.0)
-            return bent <= MOST_BENT and self._foreseen(data, length_ps)[1] <= DEFINED["diffusion_excess"].bad
+        def tells(length: float) -> bool:
+            bent = abs(_mean_exponent(data, min(length, longest_ps)) - 1.0)
+            return bent <= MOST_BENT and self._foreseen(data, length)[1] <= DEFINED["diffusion_excess"].bad
 
-        length_ps = compared_ps(self)
-        if tells(length_ps):
-            return
-        exponent, told = _mean_exponent(data, min(length_ps, longest_ps)), self._foreseen(data, length_ps)[1]
-        refuse_short(
-            length_ps, needed_ps(tells, least_ps=length_ps), what="diffusion",
-            why=f"the reference's motion over such lags has exponent {exponent:.2f}, and {self.n_replicas} such"
-            f" trajectories tell deviations of {told:.0f} %",
-        )  # fmt: skip
+        why = f"a slope needs {LEAST_LAGS} lags"
+        if length_ps >= least_ps:
+            exponent, told = _mean_exponent(data, min(length_ps, longest_ps)), self._foreseen(data, length_ps)[1]
+            why = (
+                f"the reference's motion over such lags has exponent {exponent:.2f}, and {self.n_replicas} such"
+                f" trajectories tell deviations of {told:.0f} %"
+            )
+        if length_ps < least_ps or not tells(length_ps):
+            enough_ps = needed_ps(tells, least_ps=max(length_ps, least_ps))
+            refuse_short(length_ps, enough_ps, what="diffusion", why=why)
 
     def _names(self, data: Dataset) -> tuple[str, ...]:
         """Return the formulas of the kinds of molecules.

@@ -91,7 +91,9 @@ def simulated(replica: Replica, scratch: Path, *, n_steps: int = N_STEPS) -> Tra
     """Run one replica."""
     arguments = {"method": PUBLICATION.level_of_theory, "verbosity": 0, "accuracy": 1.0}
     spec = ModelSpec(name="gfn1", kind="ase", options={"factory": "tblite.ase:TBLite", "arguments": arguments})
-    plan = Schedule(n_steps=n_steps, friction_per_ps=FRICTION_PER_PS, sample_every=SAMPLE_EVERY, frame_every=SAMPLE_EVERY)
+    plan = Schedule(
+        n_steps=n_steps, friction_per_ps=FRICTION_PER_PS, sample_every=SAMPLE_EVERY, frame_every=SAMPLE_EVERY
+    )
     (track,) = run(load(spec, device="cpu"), [replica], plan, progress=no_progress, scratch=scratch)
     return track
 
