@@ -246,38 +246,38 @@ def _kbar(stress: Float) -> Float:
 
 
 def _worst(values: Sequence[MetricValue], of: str, *, failed: tuple[str, ...] = ()) -> MetricValue | None:
-    """Return the largest value of a metric as its own; where the model failed at every state, the scale's worst.
-
-    Every state's interval is widened until all hold together (Bonferroni); the largest value then lies between the
-    largest lower and the largest upper end, whichever state it is.
-    """
+    """Return the largest value of a metric as its own; where the model failed at every state, the scale's worst."""
     own = [value for value in values if value.metric == of]
     name = f"worst_{of}"
     if not own:
         return MetricValue(metric=name, value=DEFINED[name].bad, n=0, failed=failed) if failed else None
     worst = max(own, key=lambda value: value.value)
-    ends = [_widened(value, len(own)) for value in own]
-    low, high = None, None
-    if all(end is not None for end in ends):
-        low, high = (max(end[k] for end in ends if end is not None) for k in (0, 1))
+    low, high = _largest_between(own, is_relative=of != "density_excess")
     return replace(
         worst, metric=name, part="", samples=None, low=low, high=high, failed=failed,
         n_all=len(own) + len(failed) if failed else None,
     )  # fmt: skip
 
 
-def _widened(value: MetricValue, n: int) -> tuple[float, float] | None:
-    """Return the ends of an interval that is one of n which hold together at 95 %; None where there is none.
+def _largest_between(own: Sequence[MetricValue], *, is_relative: bool) -> tuple[float | None, float | None]:
+    """Return an interval for the largest of several values, whichever it is; none where a state has no error.
+
+    States have few trajectories each. Their scatter is pooled, as a share of the value or as it is, and every state's
+    interval is widened until all hold together (Bonferroni): the largest true value then lies between the largest lower
+    and the largest upper end.
 
     Source: O. J. Dunn, J. Am. Stat. Assoc. 56, 52 (1961).
     """
-    if value.low is None or value.high is None:
-        return None
-    alpha, freedom = 1.0 - CONFIDENCE, max(value.n - 1, 1)
-    factor = float(stats.t.isf(0.5 * alpha / n, freedom) / stats.t.isf(0.5 * alpha, freedom))
-    if value.low > 0.0 and value.value > 0.0:  # a size of any order of magnitude
-        return value.value * (value.low / value.value) ** factor, value.value * (value.high / value.value) ** factor
-    return max(0.0, value.value - factor * (value.value - value.low)), value.value + factor * (value.high - value.value)
+    value, n = np.array([one.value for one in own]), np.array([one.n for one in own])
+    if any(one.stderr is None for one in own) or (is_relative and not (value > 0.0).all()):
+        return None, None
+    stderr = np.array([one.stderr for one in own], dtype=np.float64) / (value if is_relative else 1.0)
+    freedom = int((n - 1).sum())
+    pooled = np.sqrt(((n - 1) * n * stderr**2).sum() / freedom / n)
+    reach = float(stats.t.isf(0.5 * (1.0 - CONFIDENCE) / len(own), freedom)) * pooled
+    if is_relative:
+        return float((value * np.exp(-reach)).max()), float((value * np.exp(reach)).max())
+    return float(np.maximum(value - reach, 0.0).max()), float((value + reach).max())
 
 
 def _distances(data: Dataset, states: Sequence[str], home: str) -> Float:
