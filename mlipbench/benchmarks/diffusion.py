@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 import numpy as np
@@ -244,7 +244,7 @@ def _kinds(symbols: Sequence[str], molecule: Int) -> tuple[Int, tuple[str, ...]]
 
     numbers = renumbered(molecule)
     formulas = [
-        Formula.from_list([symbols[i] for i in np.flatnonzero(numbers == k)]).format("hill")
+        Formula.from_list([symbols[i] for i in np.flatnonzero(numbers == k).tolist()]).format("hill")
         for k in range(int(numbers.max()) + 1)
     ]
     names = tuple(sorted(set(formulas)))
@@ -291,11 +291,13 @@ def _reference_curve(seen: Observation, data: Dataset) -> Float:
 
 def _over_kinds(values: Sequence[MetricValue]) -> MetricValue:
     """Return the mean over kinds of molecules, as unsure as they are when they err together."""
-    means = {}
-    for name in ("value", "stderr", "low", "high"):
+
+    def mean(name: str) -> float | None:
         own = [getattr(one, name) for one in values]
-        means[name] = None if None in own else float(np.mean(own))
-    return MetricValue(metric=values[0].metric, n=values[0].n, **means)
+        return None if None in own else float(np.mean(own))
+
+    value = float(np.mean([one.value for one in values]))
+    return replace(values[0], part="", value=value, stderr=mean("stderr"), low=mean("low"), high=mean("high"))
 
 
 def _stderr(values: Float) -> float:

@@ -8,15 +8,18 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
+from scipy import stats
 
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS, radii_A
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.dynamics import OwnDynamics, Replica, Schedule, Track
+from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Float, Int, Model
 from mlipbench.errors import BadInput, NotApplicable
 from mlipbench.physics.masses import repartitioned
 from mlipbench.physics.molecules import find_bonds, find_molecules, unwrap
+from mlipbench.physics.statistics import CONFIDENCE
 from mlipbench.simulate.driver import run
 
 if TYPE_CHECKING:
@@ -262,3 +265,22 @@ def named(data: Dataset, name: str) -> Float:
         )
     found: Float = data.observables[key]
     return found
+
+
+def distance(metric: Metric, difference: float, stderr: float, *, n: int, freedom: float | None = None) -> MetricValue:
+    """Return the size of a difference with the interval that its standard error gives, which may reach zero.
+
+    Args:
+        metric: what it is.
+        difference: of either sign, in the metric's unit.
+        stderr: of the difference, both sides' errors in it.
+        n: independent trajectories.
+        freedom: degrees of freedom of the error, for Student's t; None takes n - 1, and below two there is no interval.
+    """
+    if freedom is None and n < 2:
+        return MetricValue(metric=metric.name, value=abs(difference), n=n)
+    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1 if freedom is None else freedom)) * stderr
+    return MetricValue(
+        metric=metric.name, value=abs(difference), stderr=stderr,
+        low=max(0.0, abs(difference) - reach), high=abs(difference) + reach, n=n,
+    )  # fmt: skip

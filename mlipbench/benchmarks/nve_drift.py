@@ -119,7 +119,8 @@ class NveDrift(Motion):
         beyond = np.column_stack([np.maximum(slopes**2 - noises**2, 0.0), ones])
         drift, noise = measure(DEFINED["energy_drift"], beyond, units, "root_mean"), float(np.sqrt(np.mean(noises**2)))
         if drift.high is not None:  # where all swings cover the slopes, these are no surer than the swings
-            drift = replace(drift, high=max(drift.high, reach_of(noise, freedom=n - 1.0)))
+            low = None if drift.low is None else max(drift.low, 0.0)
+            drift = replace(drift, low=low, high=max(drift.high, reach_of(noise, freedom=n - 1.0)))
         error = float(np.std(slopes, ddof=1) / np.sqrt(n)) if n > 1 else float(abs(slopes[0]))
         mean, _ = sizes(DEFINED["mean_drift"], DEFINED["mean_drift"], float(slopes.mean()), error, noise=0.0, n=n)
         return (
