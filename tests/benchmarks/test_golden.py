@@ -123,7 +123,7 @@ def test_speed_stays_with_its_version(data: Dataset) -> None:
         "single_n_atoms": np.array([100.0]), "single_wall_and_cpu_s": np.array([[0.1, 0.2], [0.2, 0.2], [0.4, 0.5]]),
         "batch_n_atoms": np.array([400.0]), "batch_wall_and_cpu_s": np.array([[0.1, 0.2], [0.2, 0.4], [0.3, 0.8]]),
     }  # fmt: skip
-    assert (made.about.observe_version, made.about.score_version) == (1, 1)
+    assert (made.about.observe_version, made.about.score_version) == (1, 2)
     assert {v.metric: v.value for v in made.score(seen, data)} == pytest.approx({
         "single_atoms_per_second": 500.0, "single_atoms_per_cpu_second": 500.0,
         "batch_atoms_per_second": 2000.0, "batch_atoms_per_cpu_second": 1000.0,
