@@ -4,8 +4,8 @@ condensed  four molecules or more, neutral: rigid molecules are pushed together 
            apart until they are alone; of large frames, a molecule and those around it
 company    fewer, or charged: likewise, but nothing says that they must attract each other as they stand
 atoms      crystals, slabs, single molecules, and frames of which no condensed piece can be taken: all atoms are scaled,
-           up to 1.15 times their distances (1.4, where the energy still falls there), as what lies beyond is nothing that
-           data of such matter teach
+           up to 1.15 times their distances (1.4, where the energy still falls there), as data of such matter teach
+           nothing of what lies beyond
 
 Only centres (or atoms) move, and the cell with them. Nothing is compared with any reference. The slope of the energy
 must be what forces and stress say (the molecular virial), which a stress of the wrong sign breaks.
@@ -37,7 +37,7 @@ from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import squares
 from mlipbench.core.metric import Metric, MetricValue, Severity
-from mlipbench.core.model import Float, Model
+from mlipbench.core.model import Bool, Float, Model
 from mlipbench.core.view import Axis, Lines, View
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 from mlipbench.physics.scans import shape_of
@@ -174,7 +174,7 @@ class Cohesion:
             "failed_kind": np.array([scan.kind for scan, _ in failures], dtype=np.int64), **seen, **virial,
         }  # fmt: skip
 
-    def _told(self, model: Model, scan: Scan, context: Context) -> dict[str, Float]:
+    def _told(self, model: Model, scan: Scan, context: Context) -> dict[str, Float | Bool]:
         """Return what the model says of one scan; energies per molecule, less those of the molecules alone."""
         for outer in ATOMS_OUTER:
             scales = self._scales(scan, outer)
