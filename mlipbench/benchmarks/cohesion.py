@@ -243,7 +243,9 @@ class Cohesion:
         numbers, known = covered_by(model, data)
         offered = numbers[spread_out(known, CANDIDATES * self.n_frames)]
         small = [k for k in offered.tolist() if len(data.frames[k]) <= self.max_atoms]
-        scans = [scan for k in (small or offered.tolist()) for scan in self._molecular(data, k)]
+        scans = [scan for k in small for scan in self._molecular(data, k)]
+        if all(scan.kind != 0 for scan in scans):  # of large frames, a piece
+            scans += [scan for k in offered.tolist() if k not in small for scan in self._molecular(data, k)]
         order = sorted(scans, key=lambda scan: (scan.kind, -int(scan.one.atoms.pbc.any()), -scan.one.n_molecules))
         if order and order[0].kind == 0:
             return [scan for scan in order if scan.kind == 0][: self.n_frames]
