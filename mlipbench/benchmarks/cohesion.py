@@ -130,7 +130,7 @@ class Cohesion:
         title="Cohesion",
         question="Does matter hold together, and does it keep apart?",
         metrics=METRICS,
-        observe_version=2,
+        observe_version=3,
         score_version=2,
         source="rigid-molecule volume scans after I.-B. Magdău et al., npj Comput. Mater. 9, 146 (2023); molecular"
         " virial: M. P. Allen & D. J. Tildesley, Computer Simulation of Liquids (2017), section 2.4",
@@ -238,7 +238,9 @@ class Cohesion:
         numbers, known = covered_by(model, data)
         offered = numbers[spread_out(known, CANDIDATES * self.n_frames)]
         small = [k for k in offered.tolist() if len(data.frames[k]) <= self.max_atoms]
-        scans = [scan for k in (small or offered.tolist()) for scan in self._molecular(data, k)]
+        scans = [scan for k in small for scan in self._molecular(data, k)]
+        if all(scan.kind for scan in scans):  # small frames may be too small to say whether molecules attract each other
+            scans += [scan for k in offered.tolist() if k not in small for scan in self._molecular(data, k)]
         order = sorted(scans, key=lambda scan: (scan.kind, -int(scan.one.atoms.pbc.any()), -scan.one.n_molecules))
         if order and order[0].kind == 0:
             return [scan for scan in order if scan.kind == 0][: self.n_frames]
