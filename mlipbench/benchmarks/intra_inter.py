@@ -10,7 +10,7 @@ rigid body  inter is what moves and turns a molecule as a whole; intra is what d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -33,12 +33,14 @@ SHOWN = ("rmse", "relative_rmse")
 COMPANY = "frames of two molecules or more"
 VACUUM = "vacuum re-evaluation"
 RIGID = "rigid-body definition"
+# Tolerances are what another choice of training frames moves each number by (`python -m mlipbench.power`).
 METRICS = tuple(
-    metric
+    # the rigid parts are compared where they are split further, in `rigid_body_forces`
+    replace(metric, role="diagnostic") if of.startswith("rigid") else metric
     for of, title, unit, good, bad, over, headline, tolerance in (
         ("intra_force", "Intra force", "meV/Å", 20.0, 200.0, f"all components of all atoms, {VACUUM}", False, 0.05),
         ("inter_force", "Inter force", "meV/Å", 10.0, 100.0, f"all components of atoms in {COMPANY}, {VACUUM}",
-         True, 0.05),
+         True, 0.10),
         ("intra_energy", "Intra energy", "meV/atom", 1.0, 20.0, f"frames, per atom, {VACUUM}", False, 0.10),
         ("inter_energy", "Inter energy", "meV/atom", 0.5, 10.0, f"{COMPANY}, per atom, {VACUUM}", True, 0.10),
         ("rigid_intra_force", "Intra force (rigid body)", "meV/Å", 20.0, 200.0,

@@ -28,16 +28,18 @@ NAMES = ("translation_force", "rotation_force", "vibration_force")
 KINDS = ("rmse", "relative_rmse")
 METRICS = tuple(
     metric
-    for name, title, good, bad, relative, over in (
-        ("translation_force", "Translation force", 5.0, 50.0, (0.05, 0.95), "atoms in frames of two molecules or more"),
-        ("rotation_force", "Rotation force", 5.0, 50.0, (0.05, 0.95),
+    # another choice of training frames moves the small parts by a tenth, the large one by a few per cent
+    for name, title, good, bad, relative, tolerance, over in (
+        ("translation_force", "Translation force", 5.0, 50.0, (0.05, 0.95), 0.15,
+         "atoms in frames of two molecules or more"),
+        ("rotation_force", "Rotation force", 5.0, 50.0, (0.05, 0.95), 0.15,
          "atoms of molecules, not lone atoms, in such frames"),
-        ("vibration_force", "Vibration force", 20.0, 200.0, (0.02, 0.5),
+        ("vibration_force", "Vibration force", 20.0, 200.0, (0.02, 0.5), 0.05,
          "atoms of molecules, not lone atoms, in all frames"),
     )
     for metric in error_metrics(
         name, title, "meV/Å", good=good, bad=bad, over=f"all three components of {over}", headline=True,
-        merit="relative_rmse", relative=relative,
+        merit="relative_rmse", relative=relative, tolerance=tolerance,
     )
     if metric.name.removeprefix(f"{name}_") in KINDS
 )  # fmt: skip

@@ -31,11 +31,26 @@ def measure(metric: Metric, rows: Float, units: Sequence[str], reducer: str, *, 
         rows, unit = sum_by_unit(rows, unit, n_units=len(names)), np.arange(len(names))
     order = np.argsort(unit, kind="stable")
     rows, unit = rows[order], unit[order]
-    found = estimate(rows, unit, reducer, lowest=metric.lowest, highest=metric.highest)
+    lowest, highest = _bounds(metric, rows, reducer)
+    found = estimate(rows, unit, reducer, lowest=lowest, highest=highest)
     return MetricValue(
         metric=metric.name, part=part, value=found.value, stderr=found.stderr, low=found.low, high=found.high,
         n=found.n_units, samples=Samples(units=tuple(names), unit_of_row=unit, rows=rows, reducer=reducer),
     )  # fmt: skip
+
+
+def _bounds(metric: Metric, rows: Float, reducer: str) -> tuple[float | None, float | None]:
+    """Return where the interval ends: at the metric's bounds, and at 0 for a mean of which less is better.
+
+    Rows beyond a bound say that a mean is taken of signed numbers and its size comes later: it has no such bound.
+    """
+    lowest, highest = metric.lowest, metric.highest
+    if reducer == "mean":
+        lowest = 0.0 if lowest is None and metric.better == "lower" else lowest
+        means = rows[:, 0] / rows[:, 1]
+        lowest = None if lowest is not None and (means < lowest).any() else lowest
+        highest = None if highest is not None and (means > highest).any() else highest
+    return lowest, highest
 
 
 def by_unit(samples: Samples) -> Float:

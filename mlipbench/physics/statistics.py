@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from mlipbench.errors import BadInput
 
@@ -144,8 +144,10 @@ def estimate(
         found = _woodruff(rows[:, 0], unit_of_row, reducer, confidence=confidence)
     else:
         totals = sum_by_unit(rows, unit_of_row, n_units=int(unit_of_row.max()) + 1)
-        bounds = (lowest if reducer == "mean" else 0.0, highest)
-        found = _of_sums(totals, reducer, confidence=confidence, bounds=bounds)
+        ends = estimates(totals[None], reducer, confidence=confidence, lowest=lowest, highest=highest)
+        value, *others = (float(number[0]) for number in ends)
+        stderr, low, high = (number if np.isfinite(number) else None for number in others)
+        found = Estimate(value, stderr, low, high, len(totals))
     return found if found.low is None and found.high is None else _bounded(found, lowest, highest)
 
 
@@ -159,65 +161,94 @@ def _bounded(found: Estimate, lowest: float | None, highest: float | None) -> Es
     return replace(found, low=low, high=high)
 
 
-def _of_sums(totals: Float, reducer: str, *, confidence: float, bounds: Bounds) -> Estimate:
-    """Return the estimate of a value that is made of sums; totals: shape (n_units, k)."""
-    n_units, total = len(totals), totals.sum(axis=0)
-    value = float(SUMS[reducer](total))
+def estimates(
+    totals: Float,
+    reducer: str,
+    *,
+    confidence: float = CONFIDENCE,
+    lowest: float | None = None,
+    highest: float | None = None,
+) -> tuple[Float, Float, Float, Float]:
+    """Return what `estimate` does, of many samples at once, for values that are made of sums.
+
+    Args:
+        totals: shape (n_samples, n_units, k), sums of each unit.
+        reducer: a key of `SUMS`.
+        confidence: of the intervals.
+        lowest: as in `estimate`.
+        highest: as in `estimate`.
+
+    Returns:
+        Values, standard errors, lower and upper ends, shape (n_samples,) each; NaN where there is none.
+    """
+    n_units, total = totals.shape[1], totals.sum(axis=1)
+    value = SUMS[reducer](total)
     with np.errstate(divide="ignore", invalid="ignore"):
-        left = SUMS[reducer](total - totals)
+        left = SUMS[reducer](total[:, None] - totals)
     # A unit that holds every item of a part leaves nothing when it is left out.
-    left_well = n_units > 1 and bool(np.isfinite(left).all())
-    stderr = _stderr_of(left) if left_well else None
+    left[~np.isfinite(left).all(axis=1) | (n_units < 2)] = np.nan
+    stderr = _stderr_of(left)
     if reducer == "rate":
-        _, low, high = poisson_rate(float(total[0]), float(total[1]), confidence=confidence)
-        return Estimate(value, stderr, low, high, n_units)
-    if reducer == "share":
-        n = _trials(value, float(total[1]), n_units, stderr=stderr)
-        low, high = clopper_pearson(round(value * n, 9), n, confidence=confidence)
-        return Estimate(value, stderr, min(low, value), max(high, value), n_units)
-    if not left_well:
-        return Estimate(value, None, None, None, n_units)
-    return Estimate(
-        value, stderr, *_jackknife(left, ARMS[reducer], value=value, confidence=confidence, bounds=bounds), n_units
-    )
+        low, high = (end / total[:, 1] for end in _garwood(total[:, 0], confidence=confidence))
+    elif reducer == "share":
+        trials = _trials(value, total[:, 1], n_units, stderr=stderr)
+        low, high = _clopper_pearson(np.round(value * trials, 9), trials, confidence=confidence)
+        low, high = np.minimum(low, value), np.maximum(high, value)
+    else:
+        bounds = (lowest if reducer == "mean" else 0.0, highest)
+        low, high = _jackknife(left, value, ARMS[reducer], confidence=confidence, bounds=bounds)
+    return value, stderr, low, high
 
 
-def _trials(share: float, n_trials: float, n_units: int, *, stderr: float | None) -> float:
+def _trials(share: Float, n_trials: Float, n_units: int, *, stderr: Float) -> Float:
     """Return how many independent trials tell as much as these; one of each unit at least.
 
     Source: E. L. Korn & B. I. Graubard, Survey Methodology 24, 193 (1998).
     """
-    if not stderr or n_trials <= n_units:
-        return float(n_units)
-    as_many = min(n_trials, share * (1.0 - share) / stderr**2)
-    few = _student(0.975, n_units - 1) / _student(0.975, round(n_trials) - 1)
-    return max(float(n_units), as_many / few**2)
+    if n_units < 2:
+        return np.ones_like(share)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        as_many = np.minimum(n_trials, share * (1.0 - share) / stderr**2)
+        few = _student(0.975, n_units - 1) / stats.t.ppf(0.975, np.maximum(n_trials - 1.0, 1.0))
+        as_many /= few**2
+    return np.where((stderr > 0.0) & (as_many > n_units), as_many, float(n_units))
 
 
-def _stderr_of(left: Float) -> float:
-    """Return the jackknife's standard error from the values without one unit each."""
-    return float(np.sqrt((len(left) - 1) / len(left) * ((left - left.mean()) ** 2).sum()))
+def _stderr_of(left: Float) -> Float:
+    """Return the jackknife's standard error; left: shape (n_samples, n_units), the values without one unit each."""
+    n_units = left.shape[1]
+    mean = left.mean(axis=1, keepdims=True)
+    return np.asarray(np.sqrt((n_units - 1) / n_units * ((left - mean) ** 2).sum(axis=1)))
 
 
 def _jackknife(
-    left: Float, arms: tuple[float, float], *, value: float, confidence: float, bounds: Bounds
-) -> tuple[float | None, float | None]:
+    left: Float, value: Float, arms: tuple[float, float], *, confidence: float, bounds: Bounds
+) -> tuple[Float, Float]:
     """Return both ends, from the values without one unit each; in the logarithm where there is a bound."""
-    t = _student(0.5 + 0.5 * confidence, len(left) - 1)
     lowest, highest = bounds
-    if highest is not None and (lowest is None or highest - value < value - lowest):
-        low, high = _jackknife(-left, arms, value=-value, confidence=confidence, bounds=(-highest, None))
-        return None if high is None else -high, None if low is None else -low
+    if highest is not None:
+        low, high = _jackknife(-left, -value, arms, confidence=confidence, bounds=(-highest, None))
+        low, high = -high, -low
+        if lowest is not None:  # the nearer bound counts
+            from_bottom = _jackknife(left, value, arms, confidence=confidence, bounds=(lowest, None))
+            is_low = value - lowest <= highest - value
+            low, high = np.where(is_low, from_bottom[0], low), np.where(is_low, from_bottom[1], high)
+        return low, high
+    t = _student(0.5 + 0.5 * confidence, max(left.shape[1] - 1, 1))
     if lowest is None:
         half = t * _stderr_of(left)
         return value - half, value + half
-    if not (value > lowest and (left > lowest).all()):
-        # At most one unit is off the bound: nothing says how far from it others may lie.
-        return (value, value) if (left == value).all() else (min(lowest, value), None)
-    half = t * _stderr_of(np.log(left - lowest))
-    low = lowest + (value - lowest) * float(np.exp(-arms[0] * half))
-    is_far = arms[1] * half > np.log(FARTHEST)
-    return low, None if is_far else lowest + (value - lowest) * float(np.exp(arms[1] * half))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        half = t * _stderr_of(np.log(left - lowest))
+        low = lowest + (value - lowest) * np.exp(-arms[0] * half)
+        high = lowest + (value - lowest) * np.exp(arms[1] * half)
+    high[arms[1] * half > np.log(FARTHEST)] = np.nan
+    # Where at most one unit is off the bound, nothing says how far from it others may lie.
+    at_bound = ~((left > lowest).all(axis=1) & (value > lowest)) & np.isfinite(left).all(axis=1)
+    all_alike = (left == value[:, None]).all(axis=1)
+    low[at_bound] = np.where(all_alike, value, np.minimum(lowest, value))[at_bound]
+    high[at_bound] = np.where(all_alike, value, np.nan)[at_bound]
+    return low, high
 
 
 def _woodruff(values: Float, unit: Int, reducer: str, *, confidence: float) -> Estimate:
@@ -254,10 +285,17 @@ def clopper_pearson(successes: float, n: float, *, confidence: float = CONFIDENC
     >>> [round(x, 3) for x in clopper_pearson(10, 10)]
     [0.692, 1.0]
     """
+    low, high = _clopper_pearson(np.array([float(successes)]), np.array([float(n)]), confidence=confidence)
+    return float(low[0]), float(high[0])
+
+
+def _clopper_pearson(successes: Float, n: Float, *, confidence: float) -> tuple[Float, Float]:
+    """Return both ends of many shares."""
     tail = 0.5 * (1.0 - confidence)
-    low = float(stats.beta.ppf(tail, successes, n - successes + 1)) if successes else 0.0
-    high = float(stats.beta.ppf(1.0 - tail, successes + 1, n - successes)) if successes < n else 1.0
-    return low, high
+    none, every = successes <= 0.0, successes >= n
+    low = special.betaincinv(np.where(none, 1.0, successes), n - successes + 1.0, tail)
+    high = special.betaincinv(successes + 1.0, np.where(every, 1.0, n - successes), 1.0 - tail)
+    return np.where(none, 0.0, low), np.where(every, 1.0, high)
 
 
 def poisson_rate(failures: float, total_time: float, *, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
@@ -275,7 +313,12 @@ def poisson_rate(failures: float, total_time: float, *, confidence: float = CONF
     """
     if not total_time > 0.0:
         raise BadInput(f"a rate needs a time above 0 to have happened in, not {total_time}")
+    low, high = _garwood(np.array([float(failures)]), confidence=confidence)
+    return failures / total_time, float(low[0]) / total_time, float(high[0]) / total_time
+
+
+def _garwood(events: Float, *, confidence: float) -> tuple[Float, Float]:
+    """Return both ends of the expected number of events."""
     tail = 0.5 * (1.0 - confidence)
-    low = 0.5 * float(stats.chi2.ppf(tail, 2 * failures)) if failures else 0.0
-    high = 0.5 * float(stats.chi2.ppf(1.0 - tail, 2 * failures + 2))
-    return failures / total_time, low / total_time, high / total_time
+    low = special.gammaincinv(np.where(events > 0.0, events, 1.0), tail)
+    return np.where(events > 0.0, low, 0.0), special.gammaincinv(events + 1.0, 1.0 - tail)

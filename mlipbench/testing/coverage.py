@@ -7,7 +7,7 @@ of one long trajectory that nobody named.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,10 +16,11 @@ from scipy import stats
 
 from mlipbench.core.model import Float, Int
 from mlipbench.data.units import blocks
-from mlipbench.physics.statistics import Estimate, estimate
+from mlipbench.physics.statistics import QUANTILES, estimate, estimates
 
 N_DRAWS: Final = 10_000
 N_ROWS: Final = 20
+AT_ONCE: Final = 1000  # samples
 N_UNITS: Final = (3, 6, 12, 30)
 SPREAD: Final = 0.6  # of the logarithm of the size of the errors
 LAWS: Final = ("Gauss", "lognormal", "t3")
@@ -43,23 +44,22 @@ class Coverage:
     open_ended: float
 
 
-def errors(rng: np.random.Generator, law: str, correlation: float, n_units: int, n_rows: int = N_ROWS) -> Float:
-    """Draw errors, shape (n_units, n_rows).
+def errors(rng: np.random.Generator, law: str, correlation: float, shape: tuple[int, int, int]) -> Float:
+    """Draw errors.
 
     Args:
         rng: source of chance.
         law: "Gauss": standard normal; "lognormal": the size of a unit's errors is lognormal, exp(0.6 g); "t3":
             each is divided by √(χ²₃/3), which makes it Student's t with three degrees of freedom.
         correlation: of the normal deviates of two rows of a unit.
-        n_units: number of units.
-        n_rows: rows of each unit.
+        shape: number of samples, of units, and of rows of each unit.
     """
-    shared, own = rng.standard_normal((n_units, 1)), rng.standard_normal((n_units, n_rows))
+    shared, own = rng.standard_normal((*shape[:2], 1)), rng.standard_normal(shape)
     normal = np.sqrt(correlation) * shared + np.sqrt(1.0 - correlation) * own
     if law == "lognormal":
-        return np.asarray(normal * np.exp(SPREAD * rng.standard_normal((n_units, 1))))
+        return np.asarray(normal * np.exp(SPREAD * rng.standard_normal((*shape[:2], 1))))
     if law == "t3":
-        return np.asarray(normal / np.sqrt(rng.chisquare(3, (n_units, n_rows)) / 3.0))
+        return np.asarray(normal / np.sqrt(rng.chisquare(3, shape) / 3.0))
     return np.asarray(normal)
 
 
@@ -99,7 +99,8 @@ class Kind:
     Attributes:
         title: for the table.
         reducer: that it is made with.
-        rows: makes rows of errors, shape (n_units, n_rows), and of the source of chance.
+        rows: makes sums of each unit, shape (n_samples, n_units, k), of errors, the source of chance and the
+            correlation; of a quantile, the sizes of the errors themselves.
         truth: of a law.
     """
 
@@ -111,24 +112,25 @@ class Kind:
 
 def _sums(values: Float) -> Float:
     """Return sum and count of each unit."""
-    return np.column_stack([values.sum(axis=1), np.full(len(values), float(values.shape[1]))])
+    return np.stack([values.sum(axis=2), np.full(values.shape[:2], float(values.shape[2]))], axis=2)
 
 
 def _relative(drawn: Float, rng: np.random.Generator, correlation: float) -> Float:
-    """Return the rows of a relative RMSE against a Gaussian reference of the same correlation."""
-    reference = errors(rng, "Gauss", correlation, *drawn.shape)
-    return np.column_stack([_sums(drawn**2), reference.sum(axis=1), (reference**2).sum(axis=1)])
+    """Return the sums of a relative RMSE against a Gaussian reference of the same correlation."""
+    reference = errors(rng, "Gauss", correlation, (drawn.shape[0], drawn.shape[1], drawn.shape[2]))
+    of_reference = np.stack([reference.sum(axis=2), (reference**2).sum(axis=2)], axis=2)
+    return np.concatenate([_sums(drawn**2), of_reference], axis=2)
 
 
 def _events(drawn: Float, rng: np.random.Generator, _: float) -> Float:
     """Return events and exposure of each unit: chance alone, whatever the errors."""
-    exposure = np.full(len(drawn), float(drawn.shape[1]))
-    return np.column_stack([rng.poisson(EXPOSURE * exposure).astype(np.float64), exposure])
+    exposure = np.full(drawn.shape[:2], float(drawn.shape[2]))
+    return np.stack([rng.poisson(EXPOSURE * exposure).astype(np.float64), exposure], axis=2)
 
 
 def _sizes(drawn: Float, *_: object) -> Float:
-    """Return one row a row."""
-    return np.abs(drawn).reshape(-1, 1)
+    """Return the sizes themselves."""
+    return np.abs(drawn)
 
 
 KINDS: Final = (
@@ -149,33 +151,36 @@ def coverage(
 ) -> Coverage:
     """Draw samples and count the intervals that hold the truth."""
     rng = np.random.default_rng([n_units, LAWS.index(law), round(10 * correlation)])
-    truth = kind.truth(law)
     lowest = None if kind.title == "mean of either sign" else 0.0
-    unit = np.arange(n_units)
-    rows_unit = np.repeat(unit, n_rows)
+    ends = []
+    for start in range(0, n_draws, AT_ONCE):
+        shape = (min(AT_ONCE, n_draws - start), n_units, n_rows)
+        rows = kind.rows(errors(rng, law, correlation, shape), rng, correlation)
+        if kind.reducer in QUANTILES:
+            ends.append(_of_quantiles(rows, kind.reducer))
+        else:
+            ends.append(np.array(estimates(rows, kind.reducer, lowest=lowest)[2:]))
+    return _counted(np.concatenate(ends, axis=1), kind.truth(law))
 
-    def drawn() -> Iterator[Estimate]:
-        for _ in range(n_draws):
-            rows = kind.rows(errors(rng, law, correlation, n_units, n_rows), rng, correlation)
-            yield estimate(rows, unit if len(rows) == n_units else rows_unit, kind.reducer, lowest=lowest)
 
-    return _counted(drawn(), truth)
+def _of_quantiles(sizes: Float, reducer: str) -> Float:
+    """Return the ends of the intervals of many samples, shape (2, n_samples)."""
+    unit = np.repeat(np.arange(sizes.shape[1]), sizes.shape[2])
+    found = [estimate(sample.reshape(-1, 1), unit, reducer) for sample in sizes]
+    return np.array([[np.nan if end is None else end for end in (one.low, one.high)] for one in found]).T
 
 
-def _counted(found: Iterator[Estimate], truth: float) -> Coverage:
-    """Count the intervals that hold the truth."""
-    n = held = withheld = open_ended = 0
-    for one in found:
-        n += 1
-        withheld += one.low is None and one.high is None
-        open_ended += (one.low is None) != (one.high is None)
-        held += (
-            (one.low is not None or one.high is not None)
-            and (one.low is None or one.low <= truth)
-            and (one.high is None or one.high >= truth)
-        )
-    given = n - withheld
-    return Coverage(share=held / given if given else None, withheld=withheld / n, open_ended=open_ended / n)
+def _counted(ends: Float, truth: float) -> Coverage:
+    """Count the intervals that hold the truth; ends: shape (2, n_samples), NaN where there is none."""
+    low, high = ends
+    is_open = np.isnan(ends)
+    withheld = is_open.all(axis=0)
+    held = (is_open[0] | (low <= truth)) & (is_open[1] | (high >= truth)) & ~withheld
+    return Coverage(
+        share=float(held.sum() / (~withheld).sum()) if not withheld.all() else None,
+        withheld=float(withheld.mean()),
+        open_ended=float((is_open[0] != is_open[1]).mean()),
+    )
 
 
 def trajectory_coverage(n_frames: int, correlation_frames: float, *, grouped: bool, n_draws: int = N_DRAWS) -> Coverage:
@@ -192,18 +197,17 @@ def trajectory_coverage(n_frames: int, correlation_frames: float, *, grouped: bo
 
     rng = np.random.default_rng([n_frames, round(correlation_frames)])
     keep = float(np.exp(-1.0 / correlation_frames))
-    names = blocks([("one", "")] * n_frames)
-    unit: Int = np.unique(names, return_inverse=True)[1] if grouped else np.arange(n_frames)
-
-    def drawn() -> Iterator[Estimate]:
-        for _ in range(n_draws):
-            kick = np.sqrt(1.0 - keep**2) * rng.standard_normal(n_frames)
-            kick[0] = rng.standard_normal()
-            size = np.exp(SPREAD * lfilter([1.0], [1.0, -keep], kick))
-            rows = np.column_stack([size**2 * rng.chisquare(N_ROWS, n_frames), np.full(n_frames, float(N_ROWS))])
-            yield estimate(rows, unit, "root_mean")
-
-    return _counted(drawn(), float(np.exp(SPREAD**2)))
+    unit: Int = np.unique(blocks(["one"] * n_frames), return_inverse=True)[1] if grouped else np.arange(n_frames)
+    member = np.eye(int(unit.max()) + 1)[unit]
+    ends = []
+    for start in range(0, n_draws, AT_ONCE):
+        kick = rng.standard_normal((min(AT_ONCE, n_draws - start), n_frames))
+        kick[:, 1:] *= np.sqrt(1.0 - keep**2)
+        size = np.exp(SPREAD * lfilter([1.0], [1.0, -keep], kick, axis=1))
+        squares = size**2 * rng.chisquare(N_ROWS, size.shape)
+        totals = np.stack([squares @ member, np.full(size.shape, float(N_ROWS)) @ member], axis=2)
+        ends.append(np.array(estimates(totals, "root_mean")[2:]))
+    return _counted(np.concatenate(ends, axis=1), root_mean_square("lognormal"))
 
 
 def text_of(found: Coverage) -> str:

@@ -20,7 +20,8 @@ from mlipbench.benchmarks.energy_force_stress import (
 from mlipbench.benchmarks.frames import spread_out
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
-from mlipbench.core.metric import MetricValue
+from mlipbench.core.measure import measure
+from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Model
 from mlipbench.core.view import Bars, Parity
 from mlipbench.errors import BadInput, NotApplicable
@@ -226,6 +227,23 @@ def test_cosine_stays_within_its_bounds(data: Dataset) -> None:
     assert found.stderr is not None and found.value + 2.0 * found.stderr > 1.0, "or the case shows nothing"
     assert found.low is not None and -1.0 <= found.low < found.value
     assert found.high is not None and found.value < found.high <= 1.0
+
+
+SIZE = Metric(name="m", title="M", unit="", better="lower", good=0.0, bad=1.0, says="", lowest=0.0)
+
+
+@pytest.mark.parametrize("metric", [SIZE, replace(SIZE, lowest=None)])
+def test_bounds_hold_for_means_of_sizes_and_not_for_sizes_of_means(metric: Metric) -> None:
+    units, ones = [f"u{k}" for k in range(6)], np.ones(6)
+    sizes = measure(metric, np.column_stack([[0.1, 0.2, 0.1, 0.3, 4.0, 0.1], ones]), units, "mean")
+    assert sizes.stderr is not None and sizes.value - 2.57 * sizes.stderr < 0.0, "or the case shows nothing"
+    assert sizes.low is not None and sizes.low > 0.0
+    signed = measure(metric, np.column_stack([[-0.1, 0.2, -0.3, 0.1, -0.4, 0.3], ones]), units, "mean")
+    assert signed.low is not None and signed.high is not None and signed.low < signed.value < 0.0 < signed.high
+    free = measure(
+        replace(metric, better="higher", lowest=None), np.column_stack([[0.1, 0.2], ones[:2]]), units[:2], "mean"
+    )
+    assert free.low is not None and free.low < 0.0
 
 
 def test_what_referees_compare() -> None:
