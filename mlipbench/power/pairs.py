@@ -39,9 +39,14 @@ class Share:
     trials: int
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """Its ends."""
+        return clopper_pearson(self.hits, self.trials)
+
+    @property
     def words(self) -> str:
         """As it stands in a table."""
-        low, high = clopper_pearson(self.hits, self.trials)
+        low, high = self.interval
         return f"{100 * self.hits / self.trials:.2f} % ({100 * low:.2f}–{100 * high:.2f})"
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 STRESS_FACTOR: Final = 1.02
 REACH_A: Final = 6.0
-PUSH_EV: Final = 0.5  # at no distance; 10 to 40 meV at those of atoms of neighbouring molecules, of which each has dozens
+PUSH_EV: Final = 0.5  # at no distance; 10 to 40 meV between atoms of neighbouring molecules
 SUITE: Final = "verification"
 
 
@@ -132,7 +132,8 @@ def found(models: Mapping[str, Model], faults: Sequence[Fault] = FAULTS) -> dict
 
 def _with(model: Model, fault: Fault) -> Model:
     """Return a model with a fault."""
-    spec = replace(model.spec, name=f"{model.spec.name}, {fault.words}", identity=f"{model.spec.identity} {fault.words}")
+    name, identity = (f"{told}, {fault.words}" for told in (model.spec.name, model.spec.identity))
+    spec = replace(model.spec, name=name, identity=identity)
     return Changed(spec=spec, model=model, change=fault.change)
 
 
