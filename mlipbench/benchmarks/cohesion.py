@@ -239,7 +239,7 @@ class Cohesion:
         offered = numbers[spread_out(known, CANDIDATES * self.n_frames)]
         small = [k for k in offered.tolist() if len(data.frames[k]) <= self.max_atoms]
         scans = [scan for k in small for scan in self._molecular(data, k)]
-        if all(scan.kind for scan in scans):  # small frames may be too small to say whether molecules attract each other
+        if all(scan.kind for scan in scans):  # too small to say whether molecules attract each other
             scans += [scan for k in offered.tolist() if k not in small for scan in self._molecular(data, k)]
         order = sorted(scans, key=lambda scan: (scan.kind, -int(scan.one.atoms.pbc.any()), -scan.one.n_molecules))
         if order and order[0].kind == 0:
