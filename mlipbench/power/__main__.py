@@ -16,11 +16,19 @@ import numpy as np
 from mlipbench.core.result import Result
 from mlipbench.core.suite import Suite
 from mlipbench.data.suites import read_suite
-from mlipbench.power.alike import Kept, rows_of, scored, train
-from mlipbench.power.pairs import Key, Scatter, Share, judged, moved, stopped
+from mlipbench.power import wrong
+from mlipbench.power.alike import Kept, rows_of, scored, train, trained
+from mlipbench.power.curves import smallest, svg
+from mlipbench.power.pairs import LAWS, Key, Scatter, Share, beyond_noise, judged, moved, stopped
 
 SIZES: Final = (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4)
 SINGLE: Final = 0.2
+N_FAULTY: Final = 3
+SAYS: Final = {
+    "signs": "as measured, with random signs",
+    "heavy tails": "times Student's t with 3 degrees of freedom",
+    "skew": "times an exponential variate less its mean",
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "suite": suite.name, "model": given.model, "models": given.models, "share": given.share, "seed": 0,
     }  # fmt: skip
     lines = [*_real(models, suite, found), "", *_simulated(models, suite, found, n_pairs=given.pairs), ""]
-    lines += _power(models, suite, found, n_pairs=given.power_pairs)
+    lines += [*_power(models, suite, found, n_pairs=given.power_pairs, figure=given.folder / "power.svg"), ""]
+    lines += _faults(folders[:N_FAULTY], found)
     text = "\n".join(lines) + "\n"
     (given.folder / "power.md").write_text(text, encoding="utf-8")
     (given.folder / "power.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -86,24 +95,42 @@ def _real(models: Sequence[Sequence[Result]], suite: Suite, found: dict[str, Any
 
 def _simulated(models: Sequence[Sequence[Result]], suite: Suite, found: dict[str, Any], *, n_pairs: int) -> list[str]:
     """Judge simulated pairs of equal models, with tolerances and without."""
-    scatter, rng = Scatter.of(models), np.random.default_rng(0)
-    tolerances = {metric.name: 0.0 for result in models[0] for metric in result.metrics}
-    hits, bare = 0, 0
-    for _ in range(n_pairs):
-        model = models[int(rng.integers(len(models)))]
-        twin = moved(model, scatter.drawn(rng), lambda _: 0.0)
-        hits += bool(stopped(judged(twin, model, suite)))
-        bare += bool(stopped(judged(twin, model, suite, tolerances=tolerances)))
-    with_tolerance, without = Share(hits=hits, trials=n_pairs), Share(hits=bare, trials=n_pairs)
-    found["simulated"] = {"stopped": asdict(with_tolerance), "without_tolerances": asdict(without)}
-    return [
-        "| simulated pairs of equal models | stopped |", "| --- | --- |",
-        f"| {n_pairs} pairs, as the gate judges | {with_tolerance.words} |",
-        f"| the same without tolerances: the statistics alone, nominal 1 % | {without.words} |",
-    ]  # fmt: skip
+    scatter = Scatter.of(models)
+    lines = [
+        "| simulated pairs of equal models | scatter | stopped | by statistics alone |",
+        "| --- | --- | --- | --- |",
+    ]
+    found["simulated"] = {}
+    for law, n in zip(LAWS, (n_pairs, n_pairs // 4, n_pairs // 4), strict=True):
+        rng, hits, bare = np.random.default_rng(0), 0, 0
+        for _ in range(n):
+            model = models[int(rng.integers(len(models)))]
+            verdicts = judged(moved(model, scatter.drawn(rng, law), lambda _: 0.0), model, suite)
+            hits += bool(stopped(verdicts))
+            bare += beyond_noise(verdicts)
+        shares = Share(hits=hits, trials=n), Share(hits=bare, trials=n)
+        found["simulated"][law] = {"stopped": asdict(shares[0]), "without_tolerances": asdict(shares[1])}
+        lines.append(f"| {n} | {SAYS[law]} | {shares[0].words} | {shares[1].words} |")
+    return lines
 
 
-def _power(models: Sequence[Sequence[Result]], suite: Suite, found: dict[str, Any], *, n_pairs: int) -> list[str]:
+def _faults(folders: Sequence[Path], found: dict[str, Any]) -> list[str]:
+    """Give a few models faults that are no chance, and run the checks that must find them."""
+    told = wrong.found({folder.name: trained(folder) for folder in folders})
+    found["faults"] = {words: {name: list(pair) for name, pair in by_model.items()} for words, by_model in told.items()}
+    lines = ["| fault | check | found | failed without the fault |", "| --- | --- | --- | --- |"]
+    for fault in wrong.FAULTS:
+        pairs = list(told[fault.words].values())
+        caught, false = (sum(pair[k] for pair in pairs) for k in (0, 1))
+        lines.append(
+            f"| {fault.words} | {fault.row} {fault.check} | {caught} of {len(pairs)} | {false} of {len(pairs)} |"
+        )
+    return lines
+
+
+def _power(
+    models: Sequence[Sequence[Result]], suite: Suite, found: dict[str, Any], *, n_pairs: int, figure: Path
+) -> list[str]:
     """Judge candidates that are worse by known shares."""
     scatter, rng = Scatter.of(models), np.random.default_rng(1)
     on_test = {row.name for row in suite.rows if row.split == "test"}
@@ -133,9 +160,15 @@ def _power(models: Sequence[Sequence[Result]], suite: Suite, found: dict[str, An
         {"worse_by": size, "forces_on_test": asdict(a), "one_headline": asdict(b)} for size, a, b in curve
     ]  # fmt: skip
     found["one_headline"] = {" ".join(key): asdict(share) for key, share in zip(headline, each, strict=True)}
+    reach = [smallest(SIZES, [point[k] for point in curve]) for k in (1, 2)]
+    found["smallest_with_80_percent"] = {"forces_on_test": reach[0], "one_headline": reach[1]}
+    named = {"all forces on test": [point[1] for point in curve], "one headline number": [point[2] for point in curve]}
+    figure.write_text(svg(SIZES, named), encoding="utf-8")
+    ends = ["more than 40 %" if end is None else f"{100 * end:.1f} %" for end in reach]
     return [
         "| worse by | all forces on `test` | one headline number, each in turn |", "| --- | --- | --- |",
-        *(f"| {100 * size:.0f} % | {a.words} | {b.words} |" for size, a, b in curve), "",
+        *(f"| {100 * size:.0f} % | {a.words} | {b.words} |" for size, a, b in curve),
+        f"| smallest found with 80 % | {ends[0]} | {ends[1]} |", "",
         f"| one headline number worse by {100 * SINGLE:.0f} % | found |", "| --- | --- |",
         *(f"| {row} {metric} | {share.words} |" for (row, metric), share in zip(headline, each, strict=True)),
     ]  # fmt: skip

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from mlipbench import benchmarks
 from mlipbench.core.benchmark import Context, no_progress
 from mlipbench.core.metric import Metric, MetricValue
-from mlipbench.core.model import ModelSpec
+from mlipbench.core.model import Model, ModelSpec
 from mlipbench.core.result import Measured, Provenance, Result
 from mlipbench.core.suite import Row, Suite
 from mlipbench.data import manifest
@@ -23,6 +24,7 @@ from mlipbench.models.entries import read_model, recipe_for
 from mlipbench.training import trainer
 
 DONE = "done"
+SPEC = "spec.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +83,18 @@ def train(name: str, suite: Suite, folder: Path, *, n: int, kept: Kept, report: 
             entry.spec, kind=made.kind, elements=made.elements, checkpoint=str(file), checkpoint_sha256=sha256_of(file),
             options={**made.options, **entry.spec.options},
         )  # fmt: skip
+        (own / SPEC).write_text(json.dumps(asdict(spec)) + "\n", encoding="utf-8")
         _observe(spec, suite, own)
         (own / DONE).touch()
         report(f"{name}, {k + 1} of {n} trained and observed")
     return folders
+
+
+def trained(folder: Path) -> Model:
+    """Return the model of a folder."""
+    told = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+    elements = None if told["elements"] is None else tuple(told["elements"])
+    return load(ModelSpec(**{**told, "elements": elements}), device="cpu")
 
 
 def _observe(spec: ModelSpec, suite: Suite, folder: Path) -> None:

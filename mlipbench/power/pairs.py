@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -21,6 +22,12 @@ from mlipbench.report.board import assemble
 from mlipbench.report.gate import Verdicts, gate
 
 Key: TypeAlias = tuple[str, str]  # row and metric
+# What residuals are multiplied by, with mean 0 and variance 1.
+LAWS: Final[Mapping[str, Callable[[np.random.Generator], float]]] = {
+    "signs": lambda rng: float(rng.choice([-1.0, 1.0])),
+    "heavy tails": lambda rng: float(rng.standard_t(3)) / math.sqrt(3.0),
+    "skew": lambda rng: float(rng.exponential()) - 1.0,
+}
 Logarithms: TypeAlias = Mapping[Key, Mapping[str, float]]  # by unit
 
 
@@ -32,9 +39,14 @@ class Share:
     trials: int
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """Its ends."""
+        return clopper_pearson(self.hits, self.trials)
+
+    @property
     def words(self) -> str:
         """As it stands in a table."""
-        low, high = clopper_pearson(self.hits, self.trials)
+        low, high = self.interval
         return f"{100 * self.hits / self.trials:.2f} % ({100 * low:.2f}–{100 * high:.2f})"
 
 
@@ -49,6 +61,15 @@ def judged(candidate: Sequence[Result], accepted_model: Sequence[Result], suite:
 def stopped(found: Verdicts) -> list[Key]:
     """Return what a comparison calls worse than the baseline."""
     return [(one.row, one.metric) for one in found.verdicts if one.status == "worse" and one.test == "baseline"]
+
+
+def beyond_noise(found: Verdicts) -> bool:
+    """Is anything worse by the statistics alone, whatever its tolerance?"""
+    return any(
+        one.test == "baseline" and one.adjusted_p is not None and one.adjusted_p <= found.error_rate
+        and (one.worse_by or 0.0) > 0.0
+        for one in found.verdicts
+    )  # fmt: skip
 
 
 def logarithms(results: Sequence[Result]) -> dict[Key, dict[str, float]]:
@@ -86,11 +107,15 @@ class Scatter:
         domains = {result.row: f"{result.data_sha256}/{result.split}" for result in models[0]}
         return cls(domains=domains, residuals=[_residuals(first, second) for first, second in pairs])
 
-    def drawn(self, rng: np.random.Generator) -> dict[Key, dict[str, float]]:
-        """Return residuals of one pair, with a random sign for each unit, the same in all that is made of it.
+    def drawn(self, rng: np.random.Generator, law: str = "signs") -> dict[Key, dict[str, float]]:
+        """Return residuals of one pair, each unit's times a random factor, the same in all that is made of it.
 
-        Signs make the mean difference zero, and keep how residuals of one unit go together and how heavy their tails
-        are.
+        Factors of mean zero make the mean difference zero, and keep how residuals of one unit go together. Signs keep
+        how heavy the tails are; the other laws make them heavier than any that was seen, or skew.
+
+        Args:
+            rng: source of chance.
+            law: a key of `LAWS`.
         """
         signs: dict[tuple[str, str], float] = {}
         out: dict[Key, dict[str, float]] = {}
@@ -98,7 +123,8 @@ class Scatter:
         for key, residuals in chosen.items():
             domain = self.domains[key[0]]
             for unit in residuals:
-                signs.setdefault((domain, unit), float(rng.choice([-1.0, 1.0])))
+                if (domain, unit) not in signs:
+                    signs[domain, unit] = LAWS[law](rng)
             out[key] = {unit: signs[domain, unit] * residual for unit, residual in residuals.items()}
         return out
 
