@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 from pair_model import CUTOFF_A, PairModel
 
-from mlipbench.benchmarks.operations import OPERATIONS, random_rotation
+from mlipbench.benchmarks.operations import OPERATIONS, can_be_moved, random_rotation
 from mlipbench.benchmarks.symmetry import Symmetry
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
@@ -36,22 +36,42 @@ def test_model_that_obeys_is_found_to(data: Dataset, context: Context) -> None:
 def test_periodic_operations_are_left_out_without_periodic_frames(data: Dataset, context: Context) -> None:
     free = data.take([i for i, atoms in enumerate(data.frames) if not atoms.pbc.any()])
     found = measured(PairModel(), free, context)
-    assert {name.split("_")[0] for name in found} == set(OPERATIONS) - {"wrap", "supercell"}
+    assert {name.split("_")[0] for name in found} - {"round"} == set(OPERATIONS) - {"wrap", "supercell"}
     assert not [name for name in found if name.endswith("stress")]
 
 
 def test_half_of_the_frames_are_periodic(data: Dataset, context: Context) -> None:
     seen = MADE.observe(PairModel(), data, context)
-    assert len(seen["rotation_frame"]) == 6
-    assert len(seen["wrap_frame"]) == 3
-    assert all(data.frames[i].pbc.all() for i in seen["wrap_frame"])
+    assert len(seen["rotation_own"]) == len(seen["frame"]) == 6
+    assert len(seen["wrap_own"]) == 3
+    assert all(data.frames[i].pbc.all() for i in seen["frame"][seen["wrap_own"]])
 
 
-def test_no_frame_of_fitting_size_is_said(data: Dataset, context: Context) -> None:
-    with pytest.raises(NotApplicable, match="no frame of 2 to 1 atoms"):
-        Symmetry(max_atoms=1).observe(PairModel(), data, context)
+def test_what_cannot_be_asked_is_said(data: Dataset, context: Context) -> None:
+    atoms = data.take([i for i, frame in enumerate(data.frames) if len(frame) == 1])
+    with pytest.raises(NotApplicable, match="no frame of two atoms or more"):
+        MADE.observe(PairModel(), atoms, context)
     with pytest.raises(BadInput, match="n_frames is 0"):
         Symmetry(n_frames=0).observe(PairModel(), data, context)
+
+
+def test_the_smallest_frames_of_each_kind_are_taken_where_all_are_large(data: Dataset, context: Context) -> None:
+    seen = Symmetry(n_frames=4, max_atoms=2).observe(PairModel(), data, context)
+    chosen = [data.frames[i] for i in seen["frame"]]
+    for own in ([a for a in data.frames if a.pbc.any()], [a for a in data.frames if not a.pbc.any() and len(a) > 1]):
+        smallest = min(len(atoms) for atoms in own)
+        assert [len(a) for a in chosen if a.pbc.any() == own[0].pbc.any()] == [smallest]
+
+
+def test_a_doubled_cell_has_twice_the_charge(data: Dataset) -> None:
+    crystal = next(atoms for atoms in data.frames if atoms.pbc.all()).copy()
+    crystal.info |= {"charge": -1, "spin": 1}
+    for name, apply in OPERATIONS.items():
+        moved = apply(crystal, np.random.default_rng(0)).atoms
+        assert moved.info["charge"] == (-2 if name == "supercell" else -1)
+        assert can_be_moved(name, crystal)
+    crystal.info["spin"] = 2
+    assert [name for name in OPERATIONS if not can_be_moved(name, crystal)] == ["supercell"]
 
 
 def unlike_neighbours_in_the_list(atoms: Atoms) -> float:
