@@ -121,7 +121,8 @@ def along_displacements(
     work = np.array([-(parts[k] * way).sum() for k in found.kept.tolist() for way in ways[k]])
     return Compared(
         failed=dict(zip(found.failed.tolist(), found.reasons, strict=True)), slopes=slopes(energy, step_A),
-        expected=work, item=np.repeat(found.kept, n), size=np.array([np.linalg.norm(part) / 3.0**0.5 for part in parts]),
+        expected=work, item=np.repeat(found.kept, n),
+        size=np.array([np.linalg.norm(part) / 3.0**0.5 for part in parts]),
         extent=np.array([len(part) ** 0.5 for part in parts]),
     )  # fmt: skip
 
