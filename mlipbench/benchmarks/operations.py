@@ -56,8 +56,10 @@ def _turned(atoms: Atoms, matrix: Float) -> Moved:
     """Apply an orthogonal matrix."""
     moved = atoms.copy()
     # The lattice is its own inversion image, so its vectors can stay right-handed, as many codes want them.
-    moved.set_cell(atoms.cell.array @ matrix.T * np.sign(np.linalg.det(matrix)), scale_atoms=False)
-    moved.set_positions(atoms.positions @ matrix.T)
+    moved.set_cell(
+        atoms.cell.array @ matrix.T * np.sign(np.linalg.det(matrix)), scale_atoms=False, apply_constraint=False
+    )
+    moved.set_positions(atoms.positions @ matrix.T, apply_constraint=False)
     return Moved(atoms=moved, row=np.arange(len(atoms)), matrix=matrix)
 
 
@@ -73,7 +75,7 @@ def _wrap(atoms: Atoms, rng: np.random.Generator) -> Moved:
     turns = np.where(atoms.pbc, rng.integers(-1, 2, size=(len(atoms), 3)), 0)
     turns[0] = atoms.pbc  # at least one atom moves
     moved = atoms.copy()
-    moved.set_positions(atoms.positions + turns @ atoms.cell.array)
+    moved.set_positions(atoms.positions + turns @ atoms.cell.array, apply_constraint=False)
     return Moved(atoms=moved, row=np.arange(len(atoms)), matrix=np.eye(3))
 
 

@@ -116,13 +116,7 @@ class Symmetry:
         found = answered(model, [[atoms] for atoms in frames], context, remark="frames as they are").or_raise()
         original, seen = found.said, failures("frames", chosen, found)
         frames, chosen = [frames[k] for k in found.kept], chosen[found.kept]
-        noise = round_off(model, frames, rng, context)
-        seen |= {
-            "frame": chosen, "round_off_energy": noise.energy / original.n_atoms, "round_off_force": noise.force,
-            "round_off_stress": noise.stress, "has_stress": original.has_stress,
-            # of a sum of as many numbers in single precision
-            "single_energy": SINGLE * np.abs(original.energy) / np.sqrt(original.n_atoms),
-        }  # fmt: skip
+        seen["frame"] = chosen
         for operation, apply in OPERATIONS.items():
             own = [k for k, atoms in enumerate(frames) if can_be_moved(operation, atoms)]
             if own:
@@ -133,7 +127,13 @@ class Symmetry:
                 if own:
                     changed = _changes(original, own, moved, found.said) | {"own": np.array(own, dtype=np.int64)}
                     seen |= {f"{operation}_{name}": array for name, array in changed.items()}
-        return seen
+        noise = round_off(model, frames, rng, context)
+        return seen | {
+            "round_off_energy": noise.energy / original.n_atoms, "round_off_force": noise.force,
+            "round_off_stress": noise.stress, "has_stress": original.has_stress,
+            # of a sum of as many numbers in single precision
+            "single_energy": SINGLE * np.abs(original.energy) / np.sqrt(original.n_atoms),
+        }  # fmt: skip
 
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Return the root mean square of what round-off does not explain of each change."""
