@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
-from mlipbench.benchmarks.asking import answered, failures, failures_view, for_pieces, with_failures
+from mlipbench.benchmarks.answers import answered, failures, failures_view, for_pieces, with_failures
 from mlipbench.benchmarks.comparison import bars, value_of
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
 from mlipbench.benchmarks.operations import covered_by, covered_frames

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
-from mlipbench.benchmarks.asking import answered, failures, failures_view, with_failures
+from mlipbench.benchmarks.answers import answered, failures, failures_view, with_failures
 from mlipbench.benchmarks.comparison import bars, value_of
 from mlipbench.benchmarks.frames import predict
 from mlipbench.benchmarks.frames import together as joined

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mlipbench.benchmarks.asking import Answered, answered, moved, round_off, scatter
+from mlipbench.benchmarks.answers import Answered, answered, moved, round_off, scatter
 from mlipbench.core.benchmark import Context, Observation
 from mlipbench.core.model import Float, Int, Model, Predictions
 from mlipbench.errors import ModelFailure

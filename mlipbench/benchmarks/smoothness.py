@@ -17,7 +17,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from mlipbench.benchmarks.asking import for_pieces
+from mlipbench.benchmarks.answers import for_pieces
 from mlipbench.benchmarks.comparison import value_of
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
 from mlipbench.benchmarks.paths import (

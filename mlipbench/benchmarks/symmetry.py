@@ -20,7 +20,7 @@ from typing import ClassVar, Final, Literal
 
 import numpy as np
 
-from mlipbench.benchmarks.asking import answered, failures, failures_view, round_off, with_failures
+from mlipbench.benchmarks.answers import answered, failures, failures_view, round_off, with_failures
 from mlipbench.benchmarks.comparison import bars, value_of
 from mlipbench.benchmarks.operations import OPERATIONS, Moved, can_be_moved, covered_frames
 from mlipbench.core.benchmark import About, Context, Observation
