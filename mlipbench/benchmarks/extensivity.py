@@ -4,20 +4,23 @@ pair     two molecules        E(A and B) = E(A) + E(B)     forces as when alone
 copies   three of a molecule  E(3 A) = 3 E(A)              forces as when alone
 atoms    a molecule's atoms   E = sum of E(atom)           forces are zero
 
+What does not add up is taken at infinite distance: interactions decay as powers of the distance (charges as the first,
+charges and dipoles as the second, dipoles as the third), and what is left when these are taken off is no interaction.
+
 Of a model without energies, such as a descriptor, the features of every atom must be those it has in its part alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
+from mlipbench.benchmarks.asking import all_or_each, limit_weights, predict_pieces
 from mlipbench.benchmarks.comparison import Names, value_of
-from mlipbench.benchmarks.frames import predict
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
 from mlipbench.benchmarks.operations import random_rotation
 from mlipbench.benchmarks.pieces import Piece, joined, pieces
@@ -25,10 +28,10 @@ from mlipbench.benchmarks.sites import names_sites, site_values, units_of
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import squares
-from mlipbench.core.metric import Metric, MetricValue
-from mlipbench.core.model import Bool, Float, Int, Model
+from mlipbench.core.metric import Metric, MetricValue, Severity
+from mlipbench.core.model import Float, Int, Model
 from mlipbench.core.view import Axis, Lines, View
-from mlipbench.errors import BadInput, NotApplicable
+from mlipbench.errors import BadInput, MlipbenchError, ModelFailure, NotApplicable
 from mlipbench.units import MEV_PER_EV
 
 if TYPE_CHECKING:
@@ -43,23 +46,25 @@ SHOWN_FROM: Final = 1e-15  # figures of decades have no place for zero
 def _metrics(case: str) -> tuple[Metric, ...]:
     """Return the definitions of what is left of energy, forces and features."""
     expected = "zero" if case == "atoms" else "those of the parts alone"
-    at = "at the largest distance; interval over trajectories"
+    at = "extrapolated to infinite distance, so that charges may feel each other; interval over trajectories"
+    severity: Severity = "good to know" if case == "atoms" else "must"
     return (
         Metric(
             name=f"{case}_energy", title=f"{CASES[case]}: energy", unit="meV/atom", better="lower", good=1e-6, bad=1.0,
-            log_scale=True,
+            log_scale=True, role="check", severity=severity,
             says=f"root mean square over frames of the energy less that of the parts alone, per atom, {at}",
         ),
         Metric(
             name=f"{case}_force", title=f"{CASES[case]}: force", unit="meV/Å", better="lower", good=1e-5, bad=10.0,
-            log_scale=True,
+            log_scale=True, role="check", severity=severity,
             says=f"root mean square over components of all atoms of the forces less {expected}, {at}",
         ),
         Metric(
             name=f"{case}_features", title=f"{CASES[case]}: features", unit="", better="lower", good=1e-10, bad=1e-4,
-            log_scale=True,
+            log_scale=True, role="check", severity="good to know",
             says="of models without energies: root mean square over atoms of the norm of the change of their features,"
-            f" each in units of its own size, relative to the root mean square norm in molecules alone, {at}",
+            " each in units of its own size, relative to the root mean square norm in molecules alone, at the largest"
+            " distance; interval over trajectories",
         ),
     )  # fmt: skip
 
@@ -73,7 +78,8 @@ class Extensivity:
 
     Attributes:
         n_molecules: each from another frame.
-        distances_A: least distances between atoms of different parts, ascending; the last one counts.
+        distances_A: least distances between atoms of different parts, ascending; three take off what decays as the
+            first and second power.
         lone_elements: never bonded when molecules are found by the bond rule.
     """
 
@@ -82,9 +88,10 @@ class Extensivity:
         title="Extensivity",
         question="Do parts that are far from each other add up?",
         metrics=METRICS,
-        observe_version=1,
-        score_version=1,
-        source="size consistency: J. A. Pople, J. S. Binkley, R. Seeger, Int. J. Quantum Chem. Symp. 10, 1 (1976)",
+        observe_version=2,
+        score_version=2,
+        source="size consistency: J. A. Pople, J. S. Binkley, R. Seeger, Int. J. Quantum Chem. Symp. 10, 1 (1976);"
+        " powers of the distance: A. J. Stone, The Theory of Intermolecular Forces (2013), chapter 3",
         grade="verification",
         seconds=2.0,
     )
@@ -116,20 +123,26 @@ class Extensivity:
         return {"distance": np.array(distances_A), **found}
 
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
-        """Return what is left at the largest distance, and at each."""
+        """Return what is left at infinite distance, and at each."""
         found = []
         for metric in METRICS:
             case, what = metric.name.split("_")
             if f"{case}_{what}" not in seen:
                 continue
             trajectory: Names = np.array(data.trajectory)[seen[f"{case}_frame"]]
-            units = trajectory[seen[f"{case}_{what}_group"]]
-            every = seen[f"{case}_{what}_distance"]
-            last = len(seen["distance"]) - 1
-            parts: list[tuple[str, Bool]] = [("", every == last)]
-            parts += [(f"distance={d:g} Å", every == k) for k, d in enumerate(seen["distance"].tolist())]
-            rows = squares((1.0 if what == "features" else MEV_PER_EV) * seen[metric.name])
-            found += [value_of(metric, rows[own], units[own], "root_mean", part=part) for part, own in parts]
+            failed = tuple(np.array(data.trajectory)[seen[f"{case}_failed"]].tolist())
+            factor = 1.0 if what == "features" else MEV_PER_EV
+            left = seen.get(f"{case}_{what}_limit", seen[metric.name])
+            group, every = seen[f"{case}_{what}_group"], seen[f"{case}_{what}_distance"]
+            last = every == len(seen["distance"]) - 1
+            if f"{case}_{what}_limit" not in seen:
+                left = left[last]
+            whole = value_of(metric, squares(factor * left), trajectory[group[last]], "root_mean")
+            found.append(replace(whole, failed=failed, n_all=whole.n + len(set(failed))))
+            rows = squares(factor * seen[metric.name])
+            for k, d in enumerate(seen["distance"].tolist()):
+                own = every == k
+                found.append(value_of(metric, rows[own], trajectory[group[own]], "root_mean", part=f"distance={d:g} Å"))
         return tuple(found)
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
@@ -152,34 +165,76 @@ class Extensivity:
 
 
 def _observe(
-    leave: Callable[..., dict[str, Float]],
+    leave: Callable[..., list[dict[str, Float]]],
     alone: Sequence[Piece],
     distances_A: Sequence[float],
     rng: np.random.Generator,
     context: Context,
 ) -> dict[str, Float | Int]:
-    """Return what does not add up in each case that the model covers.
+    """Return what does not add up in each case that the model covers, and the frames of which it does not answer.
 
     Raises:
         NotApplicable: it covers none.
+        ModelFailure: it fails on all molecules.
     """
     seen: dict[str, Float | Int] = {}
-    refusals: list[NotApplicable] = []
+    refusals: list[MlipbenchError] = []
     for case in CASES:
-        groups = _groups(case, [piece.atoms for piece in alone])
-        chosen = [k for k, parts in enumerate(groups) if len(parts) > 1]
+        groups = [_together(parts, distances_A, rng) for parts in _groups(case, [piece.atoms for piece in alone])]
+        chosen = [k for k, group in enumerate(groups) if len(group.parts) > 1]
         if not chosen:
             continue
         try:
-            left = leave([groups[k] for k in chosen], distances_A, rng, context, is_atoms=case == "atoms")
+            asked = partial(leave, context=context, is_atoms=case == "atoms")
+            answers = all_or_each(asked, [groups[k] for k in chosen])
         except NotApplicable as refusal:
             refusals.append(refusal)
             continue
-        seen |= {f"{case}_{name}": array for name, array in left.items()}
-        seen[f"{case}_frame"] = np.array([alone[k].frame for k in chosen])
-    if refusals and not seen:
-        raise refusals[0]
+        answered = [(k, one) for k, one in zip(chosen, answers, strict=True) if not isinstance(one, ModelFailure)]
+        if not answered:
+            refusals += [one for one in answers if isinstance(one, ModelFailure)]
+            continue
+        for name in answered[0][1]:
+            parts = [one[name] for _, one in answered]
+            seen[f"{case}_{name}"] = np.concatenate(parts)
+            if not name.endswith(("_distance", "_limit")):
+                seen[f"{case}_{name}_group"] = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        seen[f"{case}_frame"] = np.array([alone[k].frame for k, _ in answered])
+        lost = [alone[k].frame for k, one in zip(chosen, answers, strict=True) if isinstance(one, ModelFailure)]
+        seen[f"{case}_failed"] = np.array(lost, dtype=np.int64)
+    whole = any(f"{case}_frame" in seen for case in ("pair", "copies"))
+    fatal = [one for one in refusals if isinstance(one, ModelFailure)]
+    if refusals and not whole and (fatal or not seen):
+        raise (fatal or refusals)[0]
     return seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """Parts, and all of them together at each distance, in one orientation.
+
+    Attributes:
+        parts: each alone.
+        together: one frame for each distance.
+        centre_distances_A: between centres of neighbouring parts, shape (n_distances,).
+    """
+
+    parts: list[Atoms]
+    together: list[Atoms]
+    centre_distances_A: Float
+
+
+def _together(parts: list[Atoms], distances_A: Sequence[float], rng: np.random.Generator) -> _Group:
+    """Put parts on a cubic grid, turned at random, so that their atoms keep each distance."""
+    if len(parts) < 2:
+        return _Group(parts=parts, together=[], centre_distances_A=np.zeros(0))
+    radius_A = max(float(np.linalg.norm(part.positions, axis=1).max()) for part in parts)
+    edge = int(np.ceil(len(parts) ** (1 / 3) - 1e-9))
+    grid = np.stack(np.unravel_index(np.arange(len(parts)), (edge,) * 3), axis=1)
+    places = (grid - grid.mean(axis=0)) @ random_rotation(rng).T
+    apart_A = np.array(distances_A) + 2.0 * radius_A
+    together = [joined(parts, places * d) for d in apart_A.tolist()]
+    return _Group(parts=parts, together=together, centre_distances_A=apart_A)
 
 
 def _groups(case: str, molecules: Sequence[Atoms]) -> list[list[Atoms]]:
@@ -200,75 +255,45 @@ def _lone(atoms: Atoms, row: int) -> Atoms:
     return atom
 
 
-def _left_over(
-    model: Model,
-    groups: Sequence[Sequence[Atoms]],
-    distances_A: Sequence[float],
-    rng: np.random.Generator,
-    context: Context,
-    *,
-    is_atoms: bool,
-) -> dict[str, Float]:
-    """Return what does not add up, with the group and the number of the distance of every item.
+def _left_over(model: Model, groups: Sequence[_Group], *, context: Context, is_atoms: bool) -> list[dict[str, Float]]:
+    """Return what does not add up of each group, with the number of the distance of every item.
 
     Returns:
-        "energy", eV per atom, one item for each group and distance, and "force", eV/Å, one for each of their atoms.
+        "energy", eV per atom, one item for each distance, and "force", eV/Å, one for each atom at each; with "_limit",
+        the same at infinite distance.
     """
-    parts = [part for parts in groups for part in parts]
-    single = predict(model, parts, context, remark="parts alone")
-    together = [joined(list(group), _apart(group, d, rng)) for group in groups for d in distances_A]
-    said = predict(model, together, context, remark="parts together")
-    first = np.concatenate([[0], np.cumsum([len(group) for group in groups])])
-    energy, force = [], []
-    for k in range(len(together)):
-        begin, end = first[k // len(distances_A)], first[k // len(distances_A) + 1]
-        energy.append((said.energy[k] - single.energy[begin:end].sum()) / said.n_atoms[k])
-        expected = single.forces[single.offsets[begin] : single.offsets[end]]
-        force.append(said.forces[said.offsets[k] : said.offsets[k + 1]] - (0.0 if is_atoms else expected))
-    group, distance = np.divmod(np.arange(len(together)), len(distances_A))
-    return {
-        "energy": np.array(energy), "energy_group": group, "energy_distance": distance,
-        "force": np.concatenate(force),
-        "force_group": np.repeat(group, said.n_atoms), "force_distance": np.repeat(distance, said.n_atoms),
-    }  # fmt: skip
+    frames = [atoms for group in groups for atoms in (*group.parts, *group.together)]
+    said = predict_pieces(model, frames, context, remark="parts alone and together")
+    found, first = [], 0
+    for group in groups:
+        middle, end = first + len(group.parts), first + len(group.parts) + len(group.together)
+        n_atoms = int(said.n_atoms[middle])
+        energy = (said.energy[middle:end] - said.energy[first:middle].sum()) / n_atoms
+        alone = said.forces[said.offsets[first] : said.offsets[middle]]
+        force = said.forces[said.offsets[middle] : said.offsets[end]].reshape(-1, n_atoms, 3)
+        force = force - (0.0 if is_atoms else alone)
+        weights, number = limit_weights(1.0 / group.centre_distances_A), np.arange(end - middle)
+        found.append({
+            "energy": energy, "energy_distance": number, "energy_limit": np.array([weights @ energy]),
+            "force": force.reshape(-1, 3), "force_distance": np.repeat(number, n_atoms),
+            "force_limit": np.tensordot(weights, force, axes=1),
+        })  # fmt: skip
+        first = end
+    return found
 
 
 def _features_left_over(
-    model: Model,
-    units: Float,
-    groups: Sequence[Sequence[Atoms]],
-    distances_A: Sequence[float],
-    rng: np.random.Generator,
-    context: Context,
-    *,
-    is_atoms: bool,
-) -> dict[str, Float]:
-    """Return by how much features change, as "features", one item for each atom, with its group and distance.
+    model: Model, units: Float, groups: Sequence[_Group], *, context: Context, is_atoms: bool
+) -> list[dict[str, Float]]:
+    """Return by how much features change, as "features", one item for each atom at each distance.
 
     Lone atoms keep theirs as molecules do, so `is_atoms` makes no difference.
     """
-    change, n_atoms = [], []
+    found = []
     for group in groups:
-        single = site_values(model, list(group), context, remark="parts alone").values
-        together = [joined(list(group), _apart(group, d, rng)) for d in distances_A]
-        said = site_values(model, together, context, remark="parts together").values
-        change.append(np.linalg.norm((said - np.tile(single, (len(together), 1))) * units, axis=1))
-        n_atoms += [len(one) for one in together]
-    number, distance = np.divmod(np.arange(len(n_atoms)), len(distances_A))
-    return {
-        "features": np.concatenate(change),
-        "features_group": np.repeat(number, n_atoms), "features_distance": np.repeat(distance, n_atoms),
-    }  # fmt: skip
-
-
-def _apart(parts: Sequence[Atoms], distance_A: float, rng: np.random.Generator) -> Float:
-    """Return where to put parts on a cubic grid, turned at random, so that their atoms keep a distance.
-
-    Returns:
-        Shape (n_parts, 3), Å; parts are centred at the origin.
-    """
-    radius_A = max(float(np.linalg.norm(part.positions, axis=1).max()) for part in parts)
-    edge = int(np.ceil(len(parts) ** (1 / 3) - 1e-9))
-    grid = np.stack(np.unravel_index(np.arange(len(parts)), (edge,) * 3), axis=1)
-    places = (grid - grid.mean(axis=0)) * (distance_A + 2.0 * radius_A)
-    return np.asarray(places @ random_rotation(rng).T)
+        single = site_values(model, group.parts, context, remark="parts alone").values
+        said = site_values(model, group.together, context, remark="parts together").values
+        change = np.linalg.norm((said - np.tile(single, (len(group.together), 1))) * units, axis=1)
+        distance = np.repeat(np.arange(len(group.together)), len(single))
+        found.append({"features": change, "features_distance": distance})
+    return found

@@ -10,18 +10,24 @@ force         felt up to twice that, as the sites in between feel both; in a pai
 
 The round-off of the same numbers is measured too, on the same string, moved as a whole and with its atoms in another
 order. A change that does not stand out from it is none.
+
+Electrostatics and dispersion are felt everywhere, and rightly so. How far a model feels is therefore a property. What
+is judged is how much is felt far away: a step by s of one charge q changes the force on another by 2 k q q' s / r³ at
+most, 0.06 meV/Å for two electrons at 36 Å and a step of 0.1 Å, and 0.6 meV/Å for two ions of charge three. What does
+not come from the distance, such as a mean over all atoms, is felt as much at 60 Å as at 30 Å.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
+from mlipbench.benchmarks.asking import predict_pieces
 from mlipbench.benchmarks.comparison import value_of
-from mlipbench.benchmarks.frames import FRAMES_PER_CALL, predict
+from mlipbench.benchmarks.frames import FRAMES_PER_CALL
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
 from mlipbench.benchmarks.operations import random_rotation
 from mlipbench.benchmarks.pieces import Piece, joined, pieces
@@ -30,7 +36,7 @@ from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import squares
 from mlipbench.core.metric import Metric, MetricValue
-from mlipbench.core.model import Float, Int, Model, SiteEnergies, SiteFeatures
+from mlipbench.core.model import Bool, Float, Int, Model, SiteEnergies, SiteFeatures
 from mlipbench.core.view import Axis, Lines, View
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 from mlipbench.physics.scans import contact_shift_A
@@ -48,8 +54,8 @@ TITLES: Final = {"energy": "site energy", "force": "force", "features": "feature
 UNITS: Final = {"energy": "meV", "force": "meV/Å", "features": ""}  # features: of the norm of an atom's
 
 
-def _metrics(quantity: str, *, good: float, bad: float) -> tuple[Metric, Metric]:
-    """Return the definitions of the field of a quantity, and of its leak."""
+def _metrics(quantity: str, *, good: float, bad: float) -> tuple[Metric, Metric, Metric]:
+    """Return the definitions of the field of a quantity, of its leak, and of how that decays."""
     title = TITLES[quantity]
     a_title, its = f"a {title}", "of a vector, its length"
     if quantity == "features":
@@ -57,23 +63,31 @@ def _metrics(quantity: str, *, good: float, bad: float) -> tuple[Metric, Metric]
     return (
         Metric(
             name=f"receptive_field_{quantity}", title=f"Receptive field: {title}", unit="Å", better="lower",
-            good=24.0, bad=36.0, headline=True,
-            says=f"largest distance at which moving an atom changes {a_title}; a property, not a merit: all up to 24 Å"
-            " score alike; mean over strings of molecules; interval over strings",
+            good=24.0, bad=36.0, role="property", lowest=0.0,
+            says=f"largest distance at which moving an atom changes {a_title}; a property, not a merit;"
+            " mean over strings of molecules; interval over strings",
         ),
         Metric(
             name=f"leak_{quantity}", title=f"Leak: {title}", unit=UNITS[quantity], better="lower",
-            good=good, bad=bad, log_scale=True,
+            good=good, bad=bad, log_scale=True, role="check",
+            severity="must" if quantity == "force" else "good to know",
             says=f"root mean square change of {title} ({its}) over atoms farther than far_A (36 Å)"
             " from the moved one, where changes within round-off are none; interval over strings",
+        ),
+        Metric(
+            name=f"decay_{quantity}", title=f"Decay: {title}", unit="", better="higher", good=2.0, bad=0.5,
+            role="check", severity="good to know",
+            says=f"power of the distance as which the change of {title} decays from between half of far_A and far_A to"
+            " beyond it, by the root mean square changes there, for models that are felt in both; mean over strings;"
+            " interval over strings",
         ),
     )  # fmt: skip
 
 
 METRICS: Final = (
-    *_metrics("energy", good=1e-6, bad=1e-3),
-    *_metrics("force", good=1e-6, bad=1e-3),
-    *_metrics("features", good=1e-9, bad=1e-6),
+    *_metrics("energy", good=1e-6, bad=10.0),
+    *_metrics("force", good=1e-6, bad=0.5),
+    *_metrics("features", good=1e-9, bad=1e-3),
 )
 DEFINED: Final = {metric.name: metric for metric in METRICS}
 
@@ -96,9 +110,10 @@ class Locality:
         title="Locality",
         question="How far away can an atom be and still be felt?",
         metrics=METRICS,
-        observe_version=1,
-        score_version=1,
-        source="an energy of atoms that see each other up to a cutoff changes nowhere else, to the last digit",
+        observe_version=2,
+        score_version=2,
+        source="an energy of atoms that see each other up to a cutoff changes nowhere else, to the last digit; what"
+        " charges may feel: A. J. Stone, The Theory of Intermolecular Forces (2013), chapter 3",
         grade="verification",
         seconds=5.0,
     )
@@ -121,14 +136,23 @@ class Locality:
         self._check()
         rng = context.rng()
         seen: dict[str, list[Float | Int]] = {}
+        failures: list[tuple[int, ModelFailure]] = []
         for number in range(self.n_strings):
             alone = pieces(data, 8, rng, lone_elements=self.lone_elements)
             atoms = string(alone, rng, length_A=self.length_A)
             moved = _evenly(atoms, self.n_moved)
-            for name, array in self._felt(model, atoms, moved, rng, context).items():
+            try:
+                felt = self._felt(model, atoms, moved, rng, context)
+            except ModelFailure as failure:
+                failures.append((number, failure))
+                continue
+            for name, array in felt.items():
                 seen.setdefault(name, []).append(array)
             seen.setdefault("string", []).append(np.full(len(moved) * len(atoms), number))
-        return {name: np.concatenate(arrays) for name, arrays in seen.items()}
+        if not seen:
+            raise failures[0][1]
+        failed = np.array([number for number, _ in failures], dtype=np.int64)
+        return {"failed_string": failed} | {name: np.concatenate(arrays) for name, arrays in seen.items()}
 
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Return how far changes are felt, and what is felt too far away."""
@@ -141,12 +165,18 @@ class Locality:
             field, leak = DEFINED[f"receptive_field_{quantity}"], DEFINED[f"leak_{quantity}"]
             change = _scale(quantity) * _felt_change(seen, quantity)
             reach = np.where(change > 0.0, seen["distance"], 0.0)
-            strings = range(int(seen["string"].max()) + 1)
+            strings = np.unique(seen["string"]).tolist()
             fields = np.array([[reach[seen["string"] == k].max(), 1.0] for k in strings])
             found.append(value_of(field, fields, np.array([f"string {k}" for k in strings]), "mean"))
             if far.any():
                 found.append(value_of(leak, squares(change[far]), names[far], "root_mean"))
-        return tuple(found)
+            powers = [(k, self._power(seen["distance"], change, seen["string"] == k)) for k in strings]
+            rows = np.array([[power, 1.0] for _, power in powers if power is not None])
+            if len(rows):
+                units = np.array([f"string {k}" for k, power in powers if power is not None])
+                found.append(value_of(DEFINED[f"decay_{quantity}"], rows, units, "mean"))
+        failed = tuple(f"string {number}" for number in seen["failed_string"].tolist())
+        return tuple(replace(one, failed=failed, n_all=one.n + len(failed)) for one in found)
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
         """Show the largest change at each distance, beside round-off."""
@@ -168,6 +198,18 @@ class Locality:
                 y=np.maximum(largest[:, filled], SHOWN_FROM),
             ))  # fmt: skip
         return tuple(shown)
+
+    def _power(self, distance: Float, change: Float, own: Bool) -> float | None:
+        """Return n of a change that decays as distance^-n; None where it is not felt near and far."""
+        means = []
+        for least, most in ((0.5, 1.0), (1.0, np.inf)):
+            there = own & (distance >= least * self.far_A) & (distance < most * self.far_A)
+            size = float(np.sqrt((change[there] ** 2).mean())) if there.any() else 0.0
+            if size == 0.0:
+                return None
+            means.append((np.log(distance[there]).mean(), np.log(size)))
+        (near, before), (far, after) = means
+        return float((before - after) / (far - near))
 
     def _check(self) -> None:
         """Refuse parameters without meaning."""
@@ -249,7 +291,7 @@ def _answers(model: Model, frames: Sequence[Atoms], context: Context) -> dict[st
     """
     found: dict[str, Float] = {}
     try:
-        found["force"] = predict(model, frames, context, remark="strings of molecules").forces
+        found["force"] = predict_pieces(model, frames, context, remark="strings of molecules").forces
     except NotApplicable:
         if not names_sites(model):
             raise

@@ -17,8 +17,9 @@ from mlipbench.physics.forces import ForceParts, split_forces
 from mlipbench.physics.molecules import find_molecules, unwrap
 from mlipbench.units import MEV_PER_EV
 
-# Covalent radii would bond these ions to the solvent around them.
-LONE_ELEMENTS: Final = ("Li", "Na", "K", "Mg", "Ca")
+# Covalent radii would bond these ions to the solvent around them. Al is not among them: AlCl4- and Al(H2O)6 3+ keep
+# their ligands for longer than any simulation.
+LONE_ELEMENTS: Final = ("Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Sr", "Ba", "Zn", "Ag")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +94,15 @@ class Molecular:
 
 
 def radii_A(numbers: Int, lone_elements: Sequence[str]) -> Float:
-    """Return covalent radii in Å, shape (n_atoms,); 0 for elements that stay alone."""
+    """Return covalent radii in Å, shape (n_atoms,); 0 for elements that stay alone.
+
+    Where there is nothing but such elements, it is a metal, and they are bonded to each other.
+    """
     from ase.data import atomic_numbers, covalent_radii
 
     lone = np.isin(numbers, [atomic_numbers[symbol] for symbol in lone_elements])
+    if lone.all():
+        return np.asarray(covalent_radii[numbers])
     return np.where(lone, 0.0, covalent_radii[numbers])
 
 

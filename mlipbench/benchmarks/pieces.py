@@ -107,6 +107,7 @@ def cut_out(data: Dataset, frame: int, rng: np.random.Generator) -> Piece:
     nearest = np.argsort(np.linalg.norm(apart, axis=1), kind="stable")[:CLUSTER]
     cut = atoms[nearest]
     cut.info = {}
+    cut.set_constraint()  # fixed atoms would stay behind
     cut.set_pbc(False)
     cut.set_cell(None)
     cut.set_positions((apart[nearest] - apart[nearest].mean(axis=0)) @ random_rotation(rng).T)
