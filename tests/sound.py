@@ -276,7 +276,47 @@ def copper_slab() -> list[Atoms]:
     return frames
 
 
+class Remembered(Calculator):
+    """What a right calculator said, so that its spoilt variants cost nothing."""
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces", "stress"]
+
+    def __init__(self, right: Calculator) -> None:
+        super().__init__()
+        self.right = right
+        self.known: dict[bytes, dict[str, Any]] = {}
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        asked = self.atoms
+        parts = (asked.numbers, asked.positions, asked.cell.array, asked.pbc, np.array(asked.info.get("charge", 0)))
+        key = b"".join(part.tobytes() for part in parts)
+        if key not in self.known:
+            asked = asked.copy()
+            asked.set_constraint()
+            asked.calc = self.right
+            self.right.reset()
+            forces = asked.get_forces()
+            stress = asked.get_stress() if asked.pbc.all() else np.zeros(6)
+            self.known[key] = {"energy": asked.get_potential_energy(), "forces": forces, "stress": stress}
+        self.results = {name: np.copy(value) for name, value in self.known[key].items()}
+        self.results["energy"] = float(self.results["energy"])
+
+
 Spoil = Callable[[dict[str, Any], Atoms], None]
+
+
+class NoAttraction(FarReaching):
+    def energy(self, atoms: Atoms, positions: Tensor, cell: Tensor) -> Tensor:
+        self.cutoff_A = 8.0
+        _, _, vector = self.pairs(atoms, positions, cell)
+        r = vector.norm(dim=1)
+        return 0.5 * (0.2 * (3.4 / r) ** 12 * faded(r, self.cutoff_A)).sum()
 
 
 class Spoilt(Calculator):
@@ -315,7 +355,7 @@ def times(name: str, factor: float) -> Spoil:
 
 def noisy_forces(results: dict[str, Any], _: Atoms) -> None:
     """One percent, of no seed."""
-    results["forces"] = results["forces"] * (1.0 + 0.01 * np.random.default_rng().normal(size=(1, 3)))
+    results["forces"] = results["forces"] * (1.0 + 0.01 * np.random.default_rng().normal(size=results["forces"].shape))
 
 
 def by_crowding(results: dict[str, Any], atoms: Atoms) -> None:
