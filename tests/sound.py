@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixAtoms
+from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
 from torch import Tensor
 
@@ -377,11 +378,12 @@ def step_at_5_A(results: dict[str, Any], atoms: Atoms) -> None:
 
 
 def deep_hole(results: dict[str, Any], atoms: Atoms) -> None:
-    """Two atoms fall into each other."""
-    i, vector, r = neighbor_list("iDd", atoms, 3.0)
-    gauss = 2e6 * np.exp(-((r / 0.2) ** 2))
+    """Two atoms fall into each other within half of the sum of their radii; at that sum it is 0.1 eV."""
+    i, j, vector, r = neighbor_list("ijDd", atoms, 3.0)
+    width = 0.28 * (covalent_radii[atoms.numbers[i]] + covalent_radii[atoms.numbers[j]])
+    gauss = 3e4 * np.exp(-((r / width) ** 2))
     results["energy"] -= 0.5 * float(gauss.sum())
-    np.add.at(results["forces"], i, (2.0 * gauss / 0.04)[:, None] * vector)
+    np.add.at(results["forces"], i, (2.0 * gauss / width**2)[:, None] * vector)
 
 
 class IgnoresTheCell(Calculator):

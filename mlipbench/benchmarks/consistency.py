@@ -32,13 +32,15 @@ from mlipbench.benchmarks.slopes import (
     CANNOT_TELL,
     LEAST_FORCE_EV_PER_A,
     LEAST_STRESS_EV_PER_A3,
+    Awake,
     along_displacements,
     along_strains,
     around_loops,
     by_frame,
+    compressed,
     energy_noise,
     piece_antisymmetry,
-    roused,
+    shaken,
     unexplained,
 )
 from mlipbench.benchmarks.systems import as_numbers
@@ -167,10 +169,10 @@ class Consistency:
         found = answered(model, [[data.frames[i]] for i in chosen], context, remark="frames as they are").or_raise()
         seen: dict[str, Float | Int] = dict(failures("frames", chosen, found))
         chosen = chosen[found.kept]
-        frames, said = roused(model, [data.frames[i] for i in chosen], found.said, rng, context)
-        seen |= {"frame": chosen} | _sums(frames, said)
-        seen |= self._compared(model, chosen, frames, said, rng, context)
-        found, work = around_loops(model, frames, self.n_loop_points, self.step_A, rng, context)
+        awake = shaken(model, [data.frames[i] for i in chosen], found.said, rng, context)
+        seen |= {"frame": chosen} | _sums(awake.frames, awake.said)
+        seen |= self._compared(model, chosen, awake, rng, context)
+        found, work = around_loops(model, awake.frames, self.n_loop_points, self.step_A, rng, context)
         seen |= {"loop_work": work, "loop_work_frame": chosen[found.kept]} | failures("loop_work", chosen, found)
         return seen | self._differentiated(model, data, rng, context)
 
@@ -225,17 +227,18 @@ class Consistency:
                 )
 
     def _compared(
-        self, model: Model, chosen: Int, frames: Sequence[Atoms], said: Predictions, rng: np.random.Generator,
-        context: Context,
-    ) -> dict[str, Float | Int]:  # fmt: skip
+        self, model: Model, chosen: Int, awake: Awake, rng: np.random.Generator, context: Context
+    ) -> dict[str, Float | Int]:
         """Return slopes of the energy along displacements and strains; not of frames without a known round-off."""
+        frames, said = awake.frames, awake.said
+        tight = compressed(model, frames, said, context)
         quiet, noise_eV = energy_noise(model, frames, self.step_A, rng, context)
         noise = np.zeros(len(frames))
         noise[quiet.kept] = noise_eV
         seen: dict[str, Float | Int] = {"noise": noise}
         for name, compared in (
             ("force_gradient", along_displacements(model, frames, said, self.n_directions, self.step_A, rng, context)),
-            ("stress_strain", along_strains(model, frames, said, self.strain_step, context)),
+            ("stress_strain", along_strains(model, tight.frames, tight.said, self.strain_step, context)),
         ):
             lost = dict(zip(quiet.failed.tolist(), quiet.reasons, strict=True)) | compared.failed
             seen |= compared.observation(name, quiet)

@@ -38,25 +38,49 @@ STRAINS: Final = tuple(
 )
 
 
-def roused(
-    model: Model, frames: Sequence[Atoms], said: Predictions, rng: np.random.Generator, context: Context
-) -> tuple[list[Atoms], Predictions]:
-    """Shake and compress frames at rest, in which no force or stress is large enough to be wrong by much.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Awake:
+    """Frames out of rest, and what the model says of them.
 
-    A frame that the model does not answer for any more stays as it is.
+    Attributes:
+        frames: as they were, changed where they were at rest.
+        said: of them.
     """
+
+    frames: list[Atoms]
+    said: Predictions
+
+
+def shaken(
+    model: Model, frames: Sequence[Atoms], said: Predictions, rng: np.random.Generator, context: Context
+) -> Awake:
+    """Shake frames at rest, in which no force is large enough to be wrong by much."""
     ways = [SHAKE_A * rng.normal(size=(len(atoms), 3)) / 3.0**0.5 for atoms in frames]
-    others = list(frames)
-    for k, (atoms, forces) in enumerate(zip(frames, by_frame(said), strict=True)):
-        if np.sqrt((forces**2).mean()) < REST_FORCE_EV_PER_A:
-            others[k] = moved(atoms, ways[k])
-        if said.has_stress[k] and np.sqrt((said.stress[k] ** 2).mean()) < REST_STRESS_EV_PER_A3:
-            others[k] = strained(others[k], SQUEEZE)
-    changed = [k for k, atoms in enumerate(others) if atoms is not frames[k]]
-    found = answered(model, [[others[k]] for k in changed], context, remark="frames out of rest")
-    awake = {changed[k] for k in found.kept.tolist()}
-    kept = [others[k] if k in awake else atoms for k, atoms in enumerate(frames)]
-    return kept, answered(model, [[atoms] for atoms in kept], context, remark="frames").or_raise().said
+    still = [k for k, forces in enumerate(by_frame(said)) if np.sqrt((forces**2).mean()) < REST_FORCE_EV_PER_A]
+    return _changed(model, frames, said, {k: moved(frames[k], ways[k]) for k in still}, context)
+
+
+def compressed(model: Model, frames: Sequence[Atoms], said: Predictions, context: Context) -> Awake:
+    """Strain frames in which no stress is large enough to be wrong by much."""
+    size = np.sqrt((said.stress**2).mean(axis=(1, 2)))
+    still = np.flatnonzero(said.has_stress & (size < REST_STRESS_EV_PER_A3)).tolist()
+    return _changed(model, frames, said, {k: strained(frames[k], SQUEEZE) for k in still}, context)
+
+
+def _changed(
+    model: Model, frames: Sequence[Atoms], said: Predictions, others: dict[int, Atoms], context: Context
+) -> Awake:
+    """Ask for the changed frames; one that the model does not answer for stays as it is."""
+    found = answered(model, [[atoms] for atoms in others.values()], context, remark="frames out of rest")
+    numbers = [list(others)[k] for k in found.kept.tolist()]
+    frames = [others[k] if k in numbers else atoms for k, atoms in enumerate(frames)]
+    parts, new = by_frame(said), dict(zip(numbers, by_frame(found.said), strict=True))
+    energy, stress, has_stress = said.energy.copy(), said.stress.copy(), said.has_stress.copy()
+    energy[numbers], stress[numbers], has_stress[numbers] = found.said.energy, found.said.stress, found.said.has_stress
+    return Awake(frames=frames, said=Predictions(
+        n_atoms=said.n_atoms, energy=energy, stress=stress, has_stress=has_stress,
+        forces=np.concatenate([new.get(k, part) for k, part in enumerate(parts)]),
+    ))  # fmt: skip
 
 
 def energy_noise(

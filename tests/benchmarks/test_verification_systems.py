@@ -16,17 +16,18 @@ import sound
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
-from test_verification_table import ROWS, fired, severe
+from checks import ROWS, fired, severe
 
 from mlipbench.core.dataset import Dataset
 
 SYMMETRY: dict[str, Any] = {"n_frames": 3}
-CONSISTENCY: dict[str, Any] = {"n_frames": 3, "n_directions": 1, "n_jacobians": 1, "n_loop_points": 6}
+CONSISTENCY: dict[str, Any] = {"n_frames": 3, "n_directions": 1, "n_jacobians": 1, "n_loop_points": 12}
 SMOOTHNESS: dict[str, Any] = {"n_frames": 1, "max_pairs": 1, "n_points": 41, "n_suspects": 1}
 SMALL = {
     **ROWS, "symmetry": SYMMETRY, "consistency": CONSISTENCY, "smoothness": SMOOTHNESS,
     "compression": {"n_frames": 1, "n_random": 1, "n_points": 15}, "cohesion": {"n_frames": 1, "n_points": 15},
 }  # fmt: skip
+QUICK = {name: SMALL[name] for name in SMALL if name != "smoothness"}  # which takes longest
 LARGE = {name: SMALL[name] for name in ("symmetry", "consistency", "reproducibility")}
 
 
@@ -43,11 +44,11 @@ SYSTEMS = {
     "silicon, Tersoff": System(lambda: sound.Tersoff("Si"), sound.silicon),
     "diamond, Tersoff": System(lambda: sound.Tersoff("C"), sound.diamond, LARGE),
     "64 silicon atoms": System(lambda: sound.Tersoff("Si"), sound.silicon_64, LARGE),
-    "lithium fluoride, Ewald": System(sound.Ions, sound.lithium_fluoride),
-    "argon with all of its tail": System(sound.FarReaching, sound.argon),
+    "lithium fluoride, Ewald": System(sound.Ions, sound.lithium_fluoride, QUICK),
+    "argon with all of its tail": System(sound.FarReaching, sound.argon, QUICK),
     "64 water molecules": System(sound.Bonding, sound.water_64, LARGE),
     "ammonium, charged": System(sound.Ammonium, sound.ammonium),
-    "copper slab with fixed atoms, EMT": System(EMT, sound.copper_slab),
+    "copper slab with fixed atoms, EMT": System(EMT, sound.copper_slab, QUICK),
 }
 PERIODIC = ("silicon, Tersoff", "64 silicon atoms", "lithium fluoride, Ewald", "64 water molecules")
 
@@ -97,7 +98,7 @@ WRONG: dict[str, Wrong] = {
     },
     "no potential behind the forces": (
         lambda right, _: sound.Spoilt(right, sound.by_crowding),
-        "consistency", {"consistency.force_gradient"}, MOST,
+        "consistency", {"consistency.force_gradient"}, MOST[:-1],
     ),
     "depends on the order of atoms": (
         lambda right, _: sound.Spoilt(right, sound.by_place_in_the_list),
@@ -126,7 +127,7 @@ WRONG: dict[str, Wrong] = {
     ),
     "a hole in the wall": (
         lambda right, _: sound.Spoilt(right, sound.deep_hole),
-        "compression", {"compression.with_holes"},
+        "compression", set(),  # one of several
         ("silicon, Tersoff", "lithium fluoride, Ewald", "copper slab with fixed atoms, EMT"),
     ),
     "no attraction": (
@@ -140,4 +141,4 @@ def test_wrong_ones_are_found_out(wrong: str, name: str) -> None:
     make, row, must, _ = WRONG[wrong]
     right, data = case(name)
     fire, _, values = fired(make(right, data), data, {row: SMALL[row]})
-    assert must <= severe(fire), f"did not fire: {values}"
+    assert severe(fire) and must <= severe(fire), f"did not fire: {values}"
