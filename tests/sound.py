@@ -386,6 +386,18 @@ def deep_hole(results: dict[str, Any], atoms: Atoms) -> None:
     np.add.at(results["forces"], i, (2.0 * gauss / width**2)[:, None] * vector)
 
 
+def gives_way(edge_A: float) -> Spoil:
+    """A wall that ends in a hole: two atoms gain 20 eV once they are nearer."""
+
+    def spoil(results: dict[str, Any], atoms: Atoms) -> None:
+        i, vector, r = neighbor_list("iDd", atoms, 1.2 * edge_A)
+        power = (r / edge_A) ** 80
+        results["energy"] -= 0.5 * float((20.0 / (1.0 + power)).sum())
+        np.add.at(results["forces"], i, (1600.0 * power / r**2 / (1.0 + power) ** 2)[:, None] * vector)
+
+    return spoil
+
+
 class IgnoresTheCell(Calculator):
     """Every frame is a cluster to it."""
 
