@@ -1,53 +1,96 @@
-"""Do molecules hold together, and do they keep apart?
+"""Does matter hold together, and does it keep apart?
 
-Rigid molecules of frames of the data are pushed together until they nearly overlap, and pulled apart until they are
-alone: only their centres move, and the cell with them. Nothing is compared with any reference. The slope of the energy
+condensed  four molecules or more, neutral: rigid molecules are pushed together until they nearly overlap, and pulled
+           apart until they are alone; of large frames, a molecule and those around it
+company    fewer, or charged: likewise, but nothing says that they must attract each other as they stand
+atoms      crystals, slabs, single molecules, and frames of which no condensed piece can be taken: all atoms are scaled,
+           up to 1.15 times their distances (1.4, where the energy still falls there), as what lies beyond is nothing that
+           data of such matter teach
+
+Only centres (or atoms) move, and the cell with them. Nothing is compared with any reference. The slope of the energy
 must be what forces and stress say (the molecular virial), which a stress of the wrong sign breaks.
 """
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 import numpy as np
 
+from mlipbench.benchmarks.asking import all_or_each, predict_pieces, smallest_frames
 from mlipbench.benchmarks.comparison import Names, share_of, value_of
-from mlipbench.benchmarks.frames import predict
+from mlipbench.benchmarks.frames import spread_out
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
-from mlipbench.benchmarks.operations import covered_frames
-from mlipbench.benchmarks.rigid import Company, companies, energies_alone, touching_scale, virial_errors, virials
+from mlipbench.benchmarks.operations import covered_by
+from mlipbench.benchmarks.rigid import (
+    Company,
+    atom_by_atom,
+    companies,
+    energies_alone,
+    touching_scale,
+    virial_errors,
+    virials,
+)
+from mlipbench.benchmarks.squeezing import nearest_contact
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import squares
-from mlipbench.core.metric import Metric, MetricValue
+from mlipbench.core.metric import Metric, MetricValue, Severity
 from mlipbench.core.model import Float, Model
 from mlipbench.core.view import Axis, Lines, View
-from mlipbench.errors import BadInput
-from mlipbench.physics.scans import Shape, shape_of
+from mlipbench.errors import BadInput, ModelFailure, NotApplicable
+from mlipbench.physics.scans import shape_of
 from mlipbench.units import MEV_PER_EV
 
 CANDIDATES: Final = 4  # times as many frames are looked at as are scanned
 VIRIAL_SCALES: Final = (0.97, 1.0, 1.06)
 SHOWN_TO_MEV: Final = 500.0
 SHOWN_POINTS: Final = 60
-FLAGS: Final = {
-    "no_minimum": ("No minimum", "whose energy is nowhere lower than at both ends"),
-    "double_minimum": ("Double minimum", "with more than one well of 5 % of the depth (and 1 meV per molecule)"),
-    "collapse": ("Collapse", "that do not repel when pushed together, or whose wall has a hole of 5 % of the depth"),
-    "unbound": ("Unbound", "whose molecules are nowhere better off by 1 meV each than alone"),
-}  # fmt: skip
+KINDS: Final = ("condensed", "company", "atoms")
+ENOUGH: Final = 4  # molecules that are condensed matter: of two, turned as they are, the best distance may be infinite
+CARVED: Final = 48  # atoms of a piece of a large frame
+CHARGED: Final = 0.8  # times sums of covalent radii, where ions of opposite charge repel each other for certain
+ATOMS_INNER: Final = 0.85  # scale; 1.6 times the density
+ATOMS_OUTER: Final = (1.15, 1.4)  # scales; the second for frames that are squeezed themselves
+NOBLE: Final = ("He", "Ne", "Ar", "Kr", "Xe", "Rn")
+
+
+def _flag(name: str, title: str, severity: Severity, says: str) -> Metric:
+    """Return the definition of a share of scans that must be none."""
+    return Metric(
+        name=name, title=title, unit="", better="lower", good=0.0, bad=1e-3, role="check", severity=severity,
+        headline=severity == "fatal", lowest=0.0, highest=1.0, says=f"share of {says}; interval over trajectories",
+    )  # fmt: skip
+
+
 METRICS: Final = (
-    *(
-        Metric(
-            name=name, title=title, unit="", better="lower", good=0.0, bad=1e-3, headline=True,
-            says=f"share of scans {says}; interval over trajectories",
-        )
-        for name, (title, says) in FLAGS.items()
+    _flag(
+        "no_minimum", "No minimum", "fatal",
+        "scans of condensed matter, crystals and single molecules whose energy is nowhere lower than at both ends",
+    ),
+    _flag(
+        "collapse", "Collapse", "fatal",
+        "these that do not repel when pushed together, or whose wall has a hole of 5 % of the depth",
+    ),
+    _flag(
+        "unbound", "Unbound", "fatal",
+        "scans of condensed molecules that are nowhere better off by 1 meV each than alone",
+    ),
+    _flag(
+        "double_minimum", "Double minimum", "good to know",
+        "scans of condensed matter with more than one well of 5 % of the depth (and 1 meV per molecule)",
+    ),
+    _flag(
+        "company_collapse", "Collapse of few", "good to know",
+        "scans of fewer than four molecules, and of charged ones, that do not repel when pushed together",
+    ),
+    _flag(
+        "not_computed", "Not computed", "fatal", "scans that the model failed on",
     ),
     Metric(
         name="virial_identity", title="Molecular virial", unit="", better="lower", good=2e-4, bad=5e-3, log_scale=True,
-        headline=True,
+        headline=True, role="check", severity="must",
         says="difference of tr W - Σ (r - R)·f and minus the slope of the energy along the logarithm of the scale,"
         " relative to the larger of both and of their median size on the scan (at least 1 meV per molecule); root mean"
         " square over scans and scales; interval over trajectories",
@@ -57,12 +100,27 @@ DEFINED: Final = {metric.name: metric for metric in METRICS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """What is pushed together and pulled apart.
+
+    Attributes:
+        kind: number in `KINDS`.
+        one: molecules, or atoms, that are moved.
+        is_known: are the charges of its molecules known, so that they can be asked for alone?
+    """
+
+    kind: int
+    one: Company
+    is_known: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cohesion:
-    """Push rigid molecules together and pull them apart.
+    """Push rigid molecules together and pull them apart, or scale crystals and single molecules.
 
     Attributes:
         n_frames: scans, each of another frame; those with most molecules, periodic ones first.
-        max_atoms: larger frames are not used.
+        max_atoms: of larger frames a molecule and its neighbours are taken, of crystals the smallest.
         nearest: contact at the inner end, in sums of covalent radii.
         farthest: scale at the outer end.
         n_points: of a scan.
@@ -72,10 +130,10 @@ class Cohesion:
     about: ClassVar[About] = About(
         name="cohesion",
         title="Cohesion",
-        question="Do molecules hold together, and do they keep apart?",
+        question="Does matter hold together, and does it keep apart?",
         metrics=METRICS,
-        observe_version=1,
-        score_version=1,
+        observe_version=2,
+        score_version=2,
         source="rigid-molecule volume scans after I.-B. Magdău et al., npj Comput. Mater. 9, 146 (2023); molecular"
         " virial: M. P. Allen & D. J. Tildesley, Computer Simulation of Liquids (2017), section 2.4",
         grade="verification",
@@ -94,66 +152,130 @@ class Cohesion:
 
         Raises:
             BadInput: a parameter is out of range.
-            NotApplicable: no frame holds two molecules, or the model does not cover them.
-            ModelFailure: the model is at fault.
+            NotApplicable: there are only lone atoms, or the model does not cover the frames.
+            ModelFailure: the model fails on all scans.
         """
         if not 0.5 <= self.nearest <= 1.5 or not 1.5 <= self.farthest <= 10.0 or self.n_points < 11:
             raise BadInput(
                 f"cohesion: nearest is {self.nearest:g}, farthest {self.farthest:g} and n_points {self.n_points}; 0.5"
                 " to 1.5, 1.5 to 10 and at least 11 are needed"
             )
-        chosen = self._chosen(model, data)
-        alone = energies_alone(model, chosen, context)
-        scales = np.array([self._scales(one) for one in chosen])
-        frames = [one.at(scale) for one, own in zip(chosen, scales, strict=True) for scale in own.tolist()]
-        energy = predict(model, frames, context, remark="rigid molecules").energy.reshape(scales.shape)
-        n_molecules = np.array([one.n_molecules for one in chosen])
-        moved = [_moved(one, scale) for one in chosen for scale in VIRIAL_SCALES]
-        found = virials(model, moved, context)
+        scans = self._chosen(model, data)
+        answers = all_or_each(lambda some: [self._told(model, scan, context) for scan in some], scans)
+        kept = [(scan, one) for scan, one in zip(scans, answers, strict=True) if not isinstance(one, ModelFailure)]
+        failures = [(scan, one) for scan, one in zip(scans, answers, strict=True) if isinstance(one, ModelFailure)]
+        if not kept:
+            raise failures[0][1]
+        seen = {name: np.array([one[name] for _, one in kept]) for name in kept[0][1]}
+        virial = {name: seen.pop(name).ravel() for name in ("virial_told", "virial_slope", "virial_known")}
         return {
-            "frame": np.array([one.frame for one in chosen]), "scale": scales,
-            "energy": (energy - alone[:, None]) / n_molecules[:, None],
-            "virial_told": found.told, "virial_slope": found.slope, "virial_known": found.known,
+            "frame": np.array([scan.one.frame for scan, _ in kept]), "kind": np.array([scan.kind for scan, _ in kept]),
+            "failed_frame": np.array([scan.one.frame for scan, _ in failures], dtype=np.int64),
+            "failed_kind": np.array([scan.kind for scan, _ in failures], dtype=np.int64), **seen, **virial,
+        }  # fmt: skip
+
+    def _told(self, model: Model, scan: Scan, context: Context) -> dict[str, Float]:
+        """Return what the model says of one scan; energies per molecule, less those of the molecules alone."""
+        for outer in ATOMS_OUTER:
+            scales = self._scales(scan, outer)
+            frames = [scan.one.at(scale) for scale in scales.tolist()]
+            energy = predict_pieces(model, frames, context, remark=KINDS[scan.kind]).energy
+            if scan.kind != 2 or int(np.argmin(energy)) < len(energy) - 1:
+                break
+        is_alone = scan.kind == 0 and scan.is_known
+        alone = float(energies_alone(model, [scan.one], context)[0]) if is_alone else float(energy[-1])
+        found = virials(model, [_moved(scan.one, scale) for scale in VIRIAL_SCALES], context)
+        return {
+            "scale": scales, "energy": (energy - alone) / scan.one.n_molecules, "virial_told": found.told,
+            "virial_slope": found.slope, "virial_known": found.known,
         }  # fmt: skip
 
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Return the share of scans with each flag, and how well the virial keeps its identity."""
         units: Names = np.array(data.trajectory)[seen["frame"]]
+        failed: Names = np.array(data.trajectory)[seen["failed_frame"]]
         shapes = [shape_of(energy) for energy in seen["energy"]]
-        flagged = np.array([astuple(shape) for shape in shapes], dtype=bool)
-        found = [share_of(DEFINED[field.name], flagged[:, column], units) for column, field in enumerate(fields(Shape))]
+        condensed, company = seen["kind"] == 0, seen["kind"] == 1
+        of_failed = seen["failed_kind"]
+        own = {
+            "no_minimum": (~company, of_failed != 1, "no_minimum"), "collapse": (~company, of_failed != 1, "collapse"),
+            "unbound": (condensed, of_failed == 0, "unbound"),
+            "double_minimum": (~company, of_failed != 1, "double_minimum"),
+            "company_collapse": (company, of_failed == 1, "collapse"),
+        }  # fmt: skip
+        found = []
+        for name, (kept, lost, field) in own.items():
+            if kept.any():
+                hit = np.array([getattr(shape, field) for shape in shapes], dtype=bool)
+                value = share_of(DEFINED[name], hit[kept], units[kept])
+                left = tuple(failed[lost].tolist())
+                found.append(replace(value, failed=left, n_all=value.n + len(set(left))))
+        hit = np.repeat([False, True], [len(units), len(failed)])
+        found.append(share_of(DEFINED["not_computed"], hit, np.concatenate([units, failed])))
         known = seen["virial_known"].astype(bool)
         if known.any():
             scan = np.repeat(np.arange(len(units)), len(VIRIAL_SCALES))
             errors = virial_errors(seen["virial_told"], seen["virial_slope"], scan)[known]
-            of_scan = units[scan][known]
-            found.append(value_of(DEFINED["virial_identity"], squares(errors), of_scan, "root_mean"))
+            value = value_of(DEFINED["virial_identity"], squares(errors), units[scan][known], "root_mean")
+            found.append(replace(value, failed=tuple(failed.tolist()), n_all=value.n + len(set(failed.tolist()))))
         return tuple(found)
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
         """Show all scans, cut off above."""
-        grid = np.linspace(float(seen["scale"].min()), self.farthest, SHOWN_POINTS)
+        grid = np.linspace(float(seen["scale"].min()), float(seen["scale"].max()), SHOWN_POINTS)
         curves = [np.interp(grid, x, MEV_PER_EV * y) for x, y in zip(seen["scale"], seen["energy"], strict=True)]
+        labels = zip(seen["frame"].tolist(), seen["kind"].tolist(), strict=True)
         return (
             Lines(
-                title="Rigid molecules together and apart: energy less that of the molecules alone",
-                x_axis=Axis(quantity="scale of the centres' distances, 1 as in the data"),
+                title="Together and apart: energy less that of the molecules alone (of others, of the outer end)",
+                x_axis=Axis(quantity="scale of the distances, 1 as in the data"),
                 y_axis=Axis(quantity="energy", unit="meV/molecule"),
-                names=tuple(data.uid[frame] for frame in seen["frame"].tolist()), x=grid,
+                names=tuple(f"{data.uid[frame]}, {KINDS[kind]}" for frame, kind in labels), x=grid,
                 y=np.clip(np.array(curves), -4.0 * SHOWN_TO_MEV, SHOWN_TO_MEV),
             ),
         )  # fmt: skip
 
-    def _chosen(self, model: Model, data: Dataset) -> tuple[Company, ...]:
-        """Return the frames to scan: with a cell first, then those of most molecules."""
-        offered = covered_frames(model, data, n_frames=CANDIDATES * self.n_frames, max_atoms=self.max_atoms)
-        found = companies(data, offered, lone_elements=self.lone_elements)
-        order = sorted(found, key=lambda one: (-int(one.atoms.pbc.any()), -one.n_molecules, one.frame))
-        return tuple(order[: self.n_frames])
+    def _chosen(self, model: Model, data: Dataset) -> list[Scan]:
+        """Return what to scan: condensed matter first, with a cell before without, then that of most molecules.
 
-    def _scales(self, one: Company) -> Float:
+        Where there is none, frames are scaled atom by atom, and the others say what they can beside that.
+        """
+        numbers, known = covered_by(model, data)
+        offered = numbers[spread_out(known, CANDIDATES * self.n_frames)]
+        small = [k for k in offered.tolist() if len(data.frames[k]) <= self.max_atoms]
+        scans = [scan for k in (small or offered.tolist()) for scan in self._molecular(data, k)]
+        order = sorted(scans, key=lambda scan: (scan.kind, -int(scan.one.atoms.pbc.any()), -scan.one.n_molecules))
+        if order and order[0].kind == 0:
+            return [scan for scan in order if scan.kind == 0][: self.n_frames]
+        whole = smallest_frames(data, offered, n_frames=self.n_frames)
+        if len(data.frames[int(whole[0])]) > self.max_atoms:
+            whole = whole[:1]
+        return [Scan(kind=2, one=atom_by_atom(data, k)) for k in whole.tolist()] + order[: self.n_frames]
+
+    def _molecular(self, data: Dataset, frame: int) -> list[Scan]:
+        """Return the scan of a frame's molecules; nothing where it has fewer than two, or is a crystal."""
+        try:
+            (one,) = companies(data, np.array([frame]), lone_elements=self.lone_elements)
+        except NotApplicable:
+            return []
+        is_named = data.molecule is not None or data.molecule_charges is not None
+        if one.n_molecules == len(one.atoms) and not is_named and not set(one.atoms.symbols) <= set(NOBLE):
+            return []  # salts and metals: which of their atoms are ions, nobody knows
+        charge = one.atoms.info.get("charge", 0)
+        is_known = bool(one.charges) or not charge
+        if len(one.atoms) > self.max_atoms:
+            one = one.nearest(CARVED, least=ENOUGH)
+            charge = one.atoms.info.get("charge", 0)
+        is_condensed = is_known and not charge and one.n_molecules >= ENOUGH
+        return [Scan(kind=0 if is_condensed else 1, one=one, is_known=is_known)]
+
+    def _scales(self, scan: Scan, outer: float) -> Float:
         """Return the scales of a scan, closer where molecules are close."""
-        inner = min(touching_scale(one, nearest=self.nearest), 0.95)
+        if scan.kind == 2:
+            inner = min(ATOMS_INNER / nearest_contact(scan.one.atoms), ATOMS_INNER)
+            return np.geomspace(inner, outer, self.n_points)
+        is_charged = any(scan.one.charges) or not scan.is_known
+        inner = min(touching_scale(scan.one, nearest=CHARGED if is_charged else self.nearest), 0.95)
         n_near = (2 * self.n_points) // 3
         near = np.linspace(inner, 1.25, n_near)
         return np.concatenate([near, np.geomspace(1.25, self.farthest, self.n_points - n_near + 1)[1:]])

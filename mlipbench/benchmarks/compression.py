@@ -4,15 +4,15 @@ frame   frames of the data, all atoms scaled: one well, and a wall without holes
 piece   a molecule, or a few neighbours, cut out of frames that are too large to be squeezed far
 random  a few atoms of the data's elements thrown together: a wall without holes, once they touch
 
-Frames are judged twice. Up to 1.3 times their density is where a potential will be used: bonds are 8 % shorter there, at
-a cost of about 0.25 eV per atom in molecules (C-H: 30 eV/Å²), silicon (B = 98 GPa) and copper, which is 3/2 kT at
+Frames are judged twice. Up to 1.3 times their density is where a potential will be used: bonds are 8 % shorter there,
+at a cost of about 0.25 eV per atom in molecules (C-H: 30 eV/Å²), silicon (B = 98 GPa) and copper, which is 3/2 kT at
 2000 K. Farther in is good to know.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from mlipbench.benchmarks.frames import spread_out
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
 from mlipbench.benchmarks.operations import covered_by
 from mlipbench.benchmarks.pieces import pieces
+from mlipbench.benchmarks.squeezing import DENSER, TOUCHING, Curve, heap, nearest_contact, scaled
+from mlipbench.benchmarks.squeezing import judged as judged_of
 from mlipbench.benchmarks.systems import as_numbers, as_texts, left_out_view
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
@@ -29,21 +31,12 @@ from mlipbench.core.metric import Metric, MetricValue, Severity
 from mlipbench.core.model import Float, Int, Model
 from mlipbench.core.view import Axis, Lines, View
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
-from mlipbench.physics.cells import complete_cell, minimum_image, reduced_cell, shifts_within
-from mlipbench.physics.curves import fall_inward, minima
-from mlipbench.units import MEV_PER_EV
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 KINDS: Final = ("frame", "random", "piece")
-PROMINENCE_EV: Final = 0.05  # per atom
-# Nearest contact in sums of covalent radii, below which random atoms can only repel: Cr2, the shortest bond, has 0.60.
-TOUCHING: Final = 0.6
-DENSER: Final = 1.3  # times the density of a frame, up to which a potential will be used
 N_REACH: Final = 9  # points from the density of a frame to that
-DEEP_EV: Final = 0.5  # in total, as a single pair falls into a hole and not a whole frame
-APART_A: Final = 1e-3
 SHOWN_TO_EV: Final = 5.0
 OVER: Final = "interval over trajectories and packings"
 
@@ -218,7 +211,7 @@ class Compression:
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Return what is unsound, in all and for each kind."""
         found = []
-        judged = [_judged(*one) for one in _curves(seen)]
+        judged = [judged_of(one) for one in _curves(seen)]
         units = _units(seen["kind"], seen["origin"], data)
         failed = _units(seen["failed_kind"], seen["failed_origin"], data)
         lost = _lost(seen)
@@ -244,7 +237,9 @@ class Compression:
                 value = value_of(
                     metric, np.column_stack([values, np.ones(len(values))]), units[chosen], "mean", part=part
                 )
-                left = tuple(units[own & ~there & np.array([one["not_computed"] > 0.0 for one in judged])].tolist())
+                lacks = np.array([one["not_computed"] > 0.0 for one in judged]) & ~there & own
+                lacks &= (kinds == 0) | (metric.name != "holes_in_reach")
+                left = tuple(units[lacks].tolist())
                 found.append(replace(value, failed=left, n_all=value.n + len(set(left))))
         return tuple(found)
 
@@ -282,47 +277,6 @@ class Compression:
                 f"compression: nearest is {self.nearest:g} and widest {self.widest:g}; 0.2 to {0.9 * TOUCHING:g} and 1"
                 " to 2 are needed"
             )
-
-
-def scaled(atoms: Atoms, scale: float) -> Atoms:
-    """Return a copy with cell and positions scaled about the origin."""
-    moved = atoms.copy()
-    moved.set_cell(atoms.cell.array * scale, scale_atoms=False)
-    moved.positions = atoms.positions * scale
-    return moved
-
-
-def nearest_contact(atoms: Atoms) -> float:
-    """Return the shortest distance of two atoms, images among them, in sums of their covalent radii."""
-    from ase.data import covalent_radii
-
-    radii = covalent_radii[atoms.numbers]
-    first, second = np.triu_indices(len(atoms), 1)
-    apart = minimum_image(atoms.positions[second] - atoms.positions[first], atoms.cell.array, atoms.pbc)
-    contacts = np.linalg.norm(apart, axis=1) / (radii[first] + radii[second])
-    if not atoms.pbc.any():
-        return float(max(contacts.min(), APART_A))
-    lattice, _ = reduced_cell(complete_cell(atoms.cell.array, atoms.pbc), atoms.pbc)
-    shifts = shifts_within(atoms.pbc.astype(np.int64))
-    images = np.linalg.norm(shifts[(shifts != 0).any(axis=1)] @ lattice, axis=1) / (2.0 * radii.max())
-    return float(max(min(contacts.min(initial=np.inf), images.min()), APART_A))
-
-
-def heap(numbers: Int, n_atoms: int, rng: np.random.Generator) -> Atoms:
-    """Return random atoms thrown together without a cell, no two of them much nearer than the others."""
-    from ase import Atoms
-    from ase.data import covalent_radii
-
-    chosen = rng.choice(numbers, size=n_atoms)
-    radii = covalent_radii[chosen]
-    size = float(2.0 * radii.mean() * n_atoms ** (1 / 3))
-    positions: list[Float] = []
-    while len(positions) < n_atoms:
-        place = rng.uniform(-size, size, size=3)
-        reach = radii[: len(positions)] + radii[len(positions)]
-        if all(np.linalg.norm(place - other) > r for other, r in zip(positions, reach, strict=True)):
-            positions.append(place)
-    return Atoms(numbers=chosen, positions=np.array(positions))
 
 
 def spread_halves(data: Dataset, n_frames: int) -> Int:
@@ -364,19 +318,7 @@ class _Start:
         return nearest_contact(self.atoms)
 
 
-class _Curve(NamedTuple):
-    """What a model answers of one start, from the innermost answer on; `energy` in eV per atom."""
-
-    kind: int
-    is_deep: bool
-    is_whole: bool
-    n_atoms: int
-    scale: Float
-    contact: Float
-    energy: Float
-
-
-def _curves(seen: Observation) -> list[_Curve]:
+def _curves(seen: Observation) -> list[Curve]:
     """Return the curves of an observation."""
     ends = np.cumsum(seen["n_points"])[:-1]
     columns = [np.split(seen[name], ends) for name in ("scale", "contact", "energy")]
@@ -384,7 +326,7 @@ def _curves(seen: Observation) -> list[_Curve]:
         seen["kind"].tolist(), seen["is_deep"].tolist(), seen["first"].tolist(), seen["n_atoms"].tolist(), strict=True
     )
     return [
-        _Curve(kind, bool(deep), first == 0, n_atoms, *(column[k][first:] for column in columns))
+        Curve(kind, bool(deep), first == 0, n_atoms, *(column[k][first:] for column in columns))
         for k, (kind, deep, first, n_atoms) in enumerate(heads)
     ]
 
@@ -402,39 +344,3 @@ def _units(kinds: Int, origins: Int, data: Dataset) -> Names:
     return np.array(
         [f"heap {origin}" if kind == 1 else data.trajectory[origin] for kind, origin in pairs], dtype=np.str_
     )
-
-
-def _judged(
-    kind: int, is_deep: bool, is_whole: bool, n_atoms: int, scale: Float, contact: Float, energy: Float
-) -> dict[str, float]:
-    """Return the numbers of one curve by metric; holes in meV per atom."""
-    found: dict[str, float] = {}
-    start = _outermost(energy)
-    if kind == 0:
-        inside = np.flatnonzero(scale >= DENSER ** (-1.0 / 3.0) * (1.0 - 1e-9))
-        answered = bool(scale[0] <= DENSER ** (-1.0 / 3.0) * (1.0 + 1e-9))
-        fall = 0.0
-        if start is not None and start >= inside[0]:
-            fall = fall_inward(energy[inside], start - int(inside[0]))
-        if answered:
-            found["holes_in_reach"] = MEV_PER_EV * fall
-        found["with_holes_in_reach"] = float(n_atoms * fall > DEEP_EV or not answered)
-    if not is_deep:
-        return found
-    if kind == 1:
-        touching = np.flatnonzero(contact <= TOUCHING)
-        fall = fall_inward(energy, int(touching[-1])) if len(touching) else 0.0
-    else:
-        fall = fall_inward(energy, len(energy) - 1 if start is None else start)
-        found["extra_minima"] = float(len(minima(energy, prominence=PROMINENCE_EV)) > 1)
-    if is_whole:
-        found["holes"] = MEV_PER_EV * fall
-        found["collapsed"] = float(np.argmin(energy) == 0)
-    found["with_holes"] = float(n_atoms * fall > DEEP_EV or not is_whole)
-    return found
-
-
-def _outermost(energy: Float) -> int | None:
-    """Return the place of the outermost minimum, None where there is none."""
-    found = minima(energy, prominence=0.1 * PROMINENCE_EV)
-    return int(found[-1]) if len(found) else None

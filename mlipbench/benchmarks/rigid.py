@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mlipbench.benchmarks.frames import predict
+from mlipbench.benchmarks.asking import predict_pieces
 from mlipbench.benchmarks.molecular import molecular
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
@@ -16,7 +16,7 @@ from mlipbench.core.model import Bool, Float, Int, Model
 from mlipbench.errors import BadInput, NotApplicable
 from mlipbench.physics.cells import minimum_image
 from mlipbench.physics.conservation import STEPS, slope
-from mlipbench.physics.scans import molecular_virial_eV, scaled_rigidly
+from mlipbench.physics.scans import centres, molecular_virial_eV, scaled_rigidly
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -65,6 +65,42 @@ class Company:
             parts.append(part)
         return parts
 
+    def nearest(self, n_atoms: int, *, least: int) -> Company:
+        """Return a molecule from the middle and those nearest to it, without a cell, up to so many atoms.
+
+        Args:
+            n_atoms: most atoms.
+            least: molecules that are taken whatever their size.
+        """
+        masses, positions = self.atoms.get_masses(), self.atoms.positions
+        places = centres(positions, masses, self.molecule)
+        middle = int(np.argmin(np.linalg.norm(places - places.mean(axis=0), axis=1)))
+        apart = minimum_image(places - places[middle], self.atoms.cell.array, self.atoms.pbc)
+        order = np.argsort(np.linalg.norm(apart, axis=1), kind="stable")
+        sizes = np.cumsum(np.bincount(self.molecule)[order])
+        kept = order[: max(int((sizes <= n_atoms).sum()), least)]
+        rows = np.concatenate([np.flatnonzero(self.molecule == number) for number in kept])
+        number = np.repeat(np.arange(len(kept)), [int((self.molecule == one).sum()) for one in kept])
+        atoms = self.atoms[rows]
+        atoms.set_constraint()
+        atoms.positions = positions[rows] + (apart + places[middle] - places)[self.molecule[rows]]
+        charges = tuple(self.charges[one] for one in kept.tolist()) if self.charges else ()
+        atoms.info = {"charge": sum(charges)} if sum(charges) else {}
+        atoms.set_pbc(False)
+        atoms.set_cell(None)
+        atoms.positions -= atoms.get_center_of_mass()
+        atoms.set_array("molecule", number)
+        return Company(frame=self.frame, atoms=atoms, molecule=number, charges=charges)
+
+
+def atom_by_atom(data: Dataset, frame: int) -> Company:
+    """Return a frame whose atoms are moved each for itself, as crystals and single molecules are."""
+    atoms = data.frames[frame].copy()
+    atoms.set_constraint()
+    if not atoms.pbc.any():
+        atoms.positions -= atoms.get_center_of_mass()
+    return Company(frame=frame, atoms=atoms, molecule=np.arange(len(atoms)))
+
 
 def companies(data: Dataset, frames: Int, *, lone_elements: Sequence[str]) -> tuple[Company, ...]:
     """Return the frames, among these, that hold two molecules or more.
@@ -85,6 +121,7 @@ def companies(data: Dataset, frames: Int, *, lone_elements: Sequence[str]) -> tu
         own = found.frame_of_atom == place
         molecule = found.molecule[own] - found.molecule[own].min()
         atoms = data.frames[frame].copy()
+        atoms.set_constraint()
         atoms.positions = found.positions[own]
         if not atoms.pbc.any():
             atoms.positions -= atoms.get_center_of_mass()
@@ -115,7 +152,7 @@ def charges_of(data: Dataset, frame: int, n_molecules: int) -> tuple[int, ...]:
 def energies_alone(model: Model, company: Sequence[Company], context: Context) -> Float:
     """Return the sum of the energies of each frame's molecules, each alone, eV, shape (n_frames,)."""
     parts = [one.alone() for one in company]
-    said = predict(model, [part for many in parts for part in many], context, remark="molecules alone")
+    said = predict_pieces(model, [part for many in parts for part in many], context, remark="molecules alone")
     ends = np.cumsum([len(many) for many in parts])[:-1]
     return np.array([energy.sum() for energy in np.split(said.energy, ends)])
 
@@ -165,15 +202,15 @@ def virials(model: Model, company: Sequence[Company], context: Context) -> Viria
         ModelFailure: the model is at fault.
         NotApplicable: the model does not cover the frames.
     """
-    said = predict(model, [one.atoms for one in company], context, remark="virials")
+    said = predict_pieces(model, [one.atoms for one in company], context, remark="virials")
     moved = [one.at(float(np.exp(VIRIAL_STEP * step))) for one in company for step in STEPS]
-    energy = predict(model, moved, context, remark="virials").energy.reshape(len(company), len(STEPS))
+    energy = predict_pieces(model, moved, context, remark="virials").energy.reshape(len(company), len(STEPS))
     told, known = [], []
     for k, one in enumerate(company):
         forces = said.forces[said.offsets[k] : said.offsets[k + 1]]
         periodic = bool(one.atoms.pbc.any())
         trace = 0.0 if periodic else float((one.atoms.positions * forces).sum())
-        if said.has_stress[k]:
+        if said.has_stress[k] and periodic:  # a piece in a wide cell has forces enough
             trace = -one.atoms.get_volume() * float(np.trace(said.stress[k]))
         masses = one.atoms.get_masses()
         told.append(molecular_virial_eV(trace, one.atoms.positions, forces, masses, one.molecule) / one.n_molecules)
