@@ -21,7 +21,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "consistency": {"n_frames": 4, "n_directions": 2, "n_jacobians": 1, "n_loop_points": 8},
     "reproducibility": {"n_frames": 4},
     "limits": {},
-    "extensivity": {"n_molecules": 2, "distances_A": (25.0,)},
+    "extensivity": {"n_molecules": 2},
     "locality": {"n_strings": 1, "n_moved": 4, "far_A": 30.0, "length_A": 40.0},
     "smoothness": {"n_frames": 1},
     "diatomics": {"n_points": 161, "farthest_A": 8.0},

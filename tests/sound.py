@@ -16,9 +16,12 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixAtoms
 from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
+from ase.optimize import LBFGS
 from torch import Tensor
 
 from mlipbench.core.dataset import Dataset, DatasetSpec
+from mlipbench.core.model import ModelSpec
+from mlipbench.data import manifest
 
 COULOMB_EV_A = 14.399645
 
@@ -307,6 +310,35 @@ class Remembered(Calculator):
             self.known[key] = {"energy": asked.get_potential_energy(), "forces": forces, "stress": stress}
         self.results = {name: np.copy(value) for name, value in self.known[key].items()}
         self.results["energy"] = float(self.results["energy"])
+
+
+def gaff2(ewald_tolerance: float = 1e-6) -> Calculator:
+    """The shipped force field of ethylene carbonate and ethyl methyl carbonate."""
+    from mlipbench.models.mm import load
+
+    spec = ModelSpec(name="gaff2", kind="mm", options={"ewald_tolerance": ewald_tolerance})
+    return load(spec, device="cpu").calculator()
+
+
+def carbonates() -> list[Atoms]:
+    """One molecule of each, at rest and shaken."""
+    frames = {len(atoms): atoms for atoms in carbonate_frames() if len(atoms) in (10, 15)}
+    found = []
+    for atoms in frames.values():
+        rest = atoms.copy()
+        rest.calc = gaff2()
+        LBFGS(rest, logfile=None).run(fmax=1e-3, steps=300)
+        rest.calc = None
+        found += at_rest_and_shaken(rest)
+    return found
+
+
+def carbonate_liquid() -> list[Atoms]:
+    return [next(atoms for atoms in carbonate_frames() if atoms.pbc.all())]
+
+
+def carbonate_frames() -> tuple[Atoms, ...]:
+    return manifest.load(manifest.source("ecemc_gfn1")).split("test").frames
 
 
 Spoil = Callable[[dict[str, Any], Atoms], None]
