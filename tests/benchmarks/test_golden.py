@@ -85,7 +85,7 @@ GOLDEN: dict[str, tuple[tuple[int, int], dict[str, float]]] = {
         },
     ),
     "symmetry": (
-        (1, 1),
+        (2, 2),
         {
             "permutation_energy": 2.783053,
             "rotation_energy": 15.673992,
@@ -113,7 +113,8 @@ def test_numbers_stay_with_their_version(name: str, data: Dataset, context: Cont
     made = benchmarks.benchmark(name)()
     values = made.score(made.observe(Crooked(), data, context), data)
     assert (about.observe_version, about.score_version) == versions
-    assert {v.metric: v.value for v in values if not v.part} == pytest.approx(numbers, rel=1e-6, abs=1e-9)
+    found = {v.metric: v.value for v in values if not v.part and not v.metric.startswith("round_off")}
+    assert found == pytest.approx(numbers, rel=1e-6, abs=1e-9)
 
 
 def test_speed_stays_with_its_version(data: Dataset) -> None:
