@@ -39,7 +39,7 @@ SKIPS: Final = "a refusal (NotApplicable) of one frame whose elements the model 
 KNOWN: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         (
-            "energy_force_stress", "rigid_body_forces", "intra_inter", "symmetry", "feature_symmetry", "completeness",
+            "symmetry", "feature_symmetry", "completeness",
             "body_order", "smoothness", "locality", "extensivity", "consistency", "reproducibility", "diatomics",
             "compression", "cohesion", *IN_MOTION,
         ),
