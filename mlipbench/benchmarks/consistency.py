@@ -56,6 +56,7 @@ from mlipbench.units import MEV_PER_EV
 if TYPE_CHECKING:
     from ase import Atoms
 
+LOOP_A: Final = 0.04  # root mean square displacement of an atom on a closed curve
 OVER: Final = "interval over trajectories"
 LESS: Final = (
     "what truncation and round-off explain is taken off frame by frame, nothing of it where that would be more than"
@@ -151,7 +152,7 @@ class Consistency:
     n_directions: int = 3
     n_jacobians: int = 2
     n_loop_points: int = 16
-    step_A: float = 0.04
+    step_A: float = 0.08
     strain_step: float = 0.02
     lone_elements: tuple[str, ...] = LONE_ELEMENTS
 
@@ -172,7 +173,7 @@ class Consistency:
         awake = shaken(model, [data.frames[i] for i in chosen], found.said, rng, context)
         seen |= {"frame": chosen} | _sums(awake.frames, awake.said)
         seen |= self._compared(model, chosen, awake, rng, context)
-        found, work = around_loops(model, awake.frames, self.n_loop_points, self.step_A, rng, context)
+        found, work = around_loops(model, awake.frames, self.n_loop_points, LOOP_A, rng, context)
         seen |= {"loop_work": work, "loop_work_frame": chosen[found.kept]} | failures("loop_work", chosen, found)
         return seen | self._differentiated(model, data, rng, context)
 
@@ -232,7 +233,7 @@ class Consistency:
         """Return slopes of the energy along displacements and strains; not of frames without a known round-off."""
         frames, said = awake.frames, awake.said
         tight = compressed(model, frames, said, context)
-        quiet, noise_eV = energy_noise(model, frames, self.step_A, rng, context)
+        quiet, noise_eV = energy_noise(model, frames, 0.5 * self.step_A, rng, context)
         noise = np.zeros(len(frames))
         noise[quiet.kept] = noise_eV
         seen: dict[str, Float | Int] = {"noise": noise}

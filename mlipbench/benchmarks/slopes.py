@@ -192,7 +192,7 @@ def unexplained(seen: Observation, name: str, *, step: float, least: float) -> U
 
     Of three slopes each frame is judged by the one that these two blur least. Truncation is bounded by the distance to
     the slope of all three steps, or of that one to the next, less what round-off makes of it; it is taken off each
-    error. The mean square of round-off is taken off the sum of squares.
+    error. Two standard deviations more than the expected sum of squares of round-off are taken off that of errors.
 
     Args:
         seen: holds `Compared.observation` and "noise", eV, shape (n_frames,).
@@ -212,9 +212,10 @@ def unexplained(seen: Observation, name: str, *, step: float, least: float) -> U
     mean_square = _summed(truncation**2, row) / n[:, None]
     best = np.argmin(mean_square + noise**2, axis=1)
     pick = np.arange(len(frame)), best
-    # the mean of n squares of noise scatters by sqrt(2/n) of its expectation
-    resolution = np.sqrt(mean_square[pick] + noise[pick] ** 2 * np.sqrt(2.0 / n))
-    left = _summed(np.maximum(wrong - truncation, 0.0) ** 2, row)[pick] - n * noise[pick] ** 2
+    # the sum of n squares of noise scatters by sqrt(2n) about n times the variance, and each frame is judged
+    noisy = (n + 2.0 * np.sqrt(2.0 * n)) * noise[pick] ** 2
+    resolution = np.sqrt(mean_square[pick] + noisy / n)
+    left = _summed(np.maximum(wrong - truncation, 0.0) ** 2, row)[pick] - noisy
     everything = np.maximum(_summed(wrong**2, row)[pick], n * resolution**2)
     square = np.where(resolution > CANNOT_TELL, everything, np.maximum(left, 0.0))
     return Unexplained(frame=frame, square=square, n=n, resolution=resolution)

@@ -52,8 +52,8 @@ METRICS: Final = (
         says="the same over all that this model's kind was given, where that is longer; interval likewise",
     ),
 )  # fmt: skip
-SHARE: Final = "mean"  # of rows (survived, 1)
-RATE: Final = "mean"  # of rows (failures, ns)
+SHARE: Final = "share"  # of rows (survived, 1)
+RATE: Final = "rate"  # of rows (failures, ns)
 DEFINED: Final = {metric.name: metric for metric in METRICS}
 PS_PER_NS: Final = 1e3
 LEAST_PS: Final = 1e-6  # a rate needs some time
