@@ -20,6 +20,8 @@ from mlipbench.units import density_g_per_cm3
 STATES = {"cold": 20.0, "warm": 40.0}
 EDGES_PER_CM = np.linspace(0.0, 200.0, 4)
 RDF_MAX_A = 5.0
+LAGS_PS = np.arange(0.0, 4.81, 0.08)
+DISPLACEMENT_A2_PS = 0.06  # a crystal's own displacement has no slope, and nothing to compare with
 
 
 MODEL = BatchedLJ()
@@ -78,14 +80,19 @@ def own_dynamics(starts: list[Atoms], temperature: float) -> dict[str, np.ndarra
     counts = [count_pairs(t.positions, t.cells, kinds, alone, r_max_A=RDF_MAX_A, n_bins=50) for t in free]
     return {
         "density_series": np.array([[density_g_per_cm3(mass, v) for v in t.volume_A3] for t in free]),
+        "density_every_ps": np.array(0.04),
         "rdf_edges": counts[0].edges_A,
         "rdf_counts": np.array([one.counts for one in counts]),
         "rdf_density": np.array([one.density for one in counts]),
         "rdf_n_frames": np.array([one.n_frames for one in counts]),
         "rdf_n_kind": counts[0].n_kind,
         "rdf_inefficiency": np.ones(2),
+        "rdf_every_ps": np.array(0.08),
         "pressure_series": np.array([t.pressure_bar for t in fixed]),
-        "diffusion": np.array([1e-6, 1.2e-6]),
+        "pressure_every_ps": np.array(0.04),
+        "displacement": DISPLACEMENT_A2_PS * np.outer([1.0, 1.05], LAGS_PS)[:, None] * np.ones((2, 1)),
+        "displacement_times": LAGS_PS,
+        "spectrum_piece_ps": np.array(1.2),
         "spectrum_edges": EDGES_PER_CM,
         "spectrum": np.array([
             velocity_spectrum(

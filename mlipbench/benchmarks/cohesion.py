@@ -4,7 +4,8 @@ condensed  four molecules or more, neutral: rigid molecules are pushed together 
            apart until they are alone; of large frames, a molecule and those around it
 company    fewer, or charged: likewise, but nothing says that they must attract each other as they stand
 atoms      crystals, slabs, single molecules, and frames of which no condensed piece can be taken: all atoms are scaled,
-           up to 1.25 times their distances, as what lies beyond is nothing that data of such matter teach
+           up to 1.15 times their distances (1.4, where the energy still falls there), as data of such matter teach
+           nothing of what lies beyond
 
 Only centres (or atoms) move, and the cell with them. Nothing is compared with any reference. The slope of the energy
 must be what forces and stress say (the molecular virial), which a stress of the wrong sign breaks.
@@ -36,7 +37,7 @@ from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import squares
 from mlipbench.core.metric import Metric, MetricValue, Severity
-from mlipbench.core.model import Float, Model
+from mlipbench.core.model import Bool, Float, Model
 from mlipbench.core.view import Axis, Lines, View
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 from mlipbench.physics.scans import shape_of
@@ -50,7 +51,8 @@ KINDS: Final = ("condensed", "company", "atoms")
 ENOUGH: Final = 4  # molecules that are condensed matter: of two, turned as they are, the best distance may be infinite
 CARVED: Final = 48  # atoms of a piece of a large frame
 CHARGED: Final = 0.8  # times sums of covalent radii, where ions of opposite charge repel each other for certain
-ATOMS_INNER, ATOMS_OUTER = 0.85, 1.25  # scales; 0.85 is 1.6 times the density
+ATOMS_INNER: Final = 0.85  # scale; 1.6 times the density
+ATOMS_OUTER: Final = (1.15, 1.4)  # scales; the second for frames that are squeezed themselves
 NOBLE: Final = ("He", "Ne", "Ar", "Kr", "Xe", "Rn")
 
 
@@ -130,7 +132,7 @@ class Cohesion:
         title="Cohesion",
         question="Does matter hold together, and does it keep apart?",
         metrics=METRICS,
-        observe_version=3,
+        observe_version=2,
         score_version=2,
         source="rigid-molecule volume scans after I.-B. Magdău et al., npj Comput. Mater. 9, 146 (2023); molecular"
         " virial: M. P. Allen & D. J. Tildesley, Computer Simulation of Liquids (2017), section 2.4",
@@ -172,11 +174,14 @@ class Cohesion:
             "failed_kind": np.array([scan.kind for scan, _ in failures], dtype=np.int64), **seen, **virial,
         }  # fmt: skip
 
-    def _told(self, model: Model, scan: Scan, context: Context) -> dict[str, Float]:
+    def _told(self, model: Model, scan: Scan, context: Context) -> dict[str, Float | Bool]:
         """Return what the model says of one scan; energies per molecule, less those of the molecules alone."""
-        scales = self._scales(scan)
-        frames = [scan.one.at(scale) for scale in scales.tolist()]
-        energy = predict_pieces(model, frames, context, remark=KINDS[scan.kind]).energy
+        for outer in ATOMS_OUTER:
+            scales = self._scales(scan, outer)
+            frames = [scan.one.at(scale) for scale in scales.tolist()]
+            energy = predict_pieces(model, frames, context, remark=KINDS[scan.kind]).energy
+            if scan.kind != 2 or int(np.argmin(energy)) < len(energy) - 1:
+                break
         is_alone = scan.kind == 0 and scan.is_known
         alone = float(energies_alone(model, [scan.one], context)[0]) if is_alone else float(energy[-1])
         found = virials(model, [_moved(scan.one, scale) for scale in VIRIAL_SCALES], context)
@@ -239,7 +244,7 @@ class Cohesion:
         offered = numbers[spread_out(known, CANDIDATES * self.n_frames)]
         small = [k for k in offered.tolist() if len(data.frames[k]) <= self.max_atoms]
         scans = [scan for k in small for scan in self._molecular(data, k)]
-        if all(scan.kind for scan in scans):  # too small to say whether molecules attract each other
+        if all(scan.kind != 0 for scan in scans):  # of large frames, a piece
             scans += [scan for k in offered.tolist() if k not in small for scan in self._molecular(data, k)]
         order = sorted(scans, key=lambda scan: (scan.kind, -int(scan.one.atoms.pbc.any()), -scan.one.n_molecules))
         if order and order[0].kind == 0:
@@ -266,11 +271,11 @@ class Cohesion:
         is_condensed = is_known and not charge and one.n_molecules >= ENOUGH
         return [Scan(kind=0 if is_condensed else 1, one=one, is_known=is_known)]
 
-    def _scales(self, scan: Scan) -> Float:
+    def _scales(self, scan: Scan, outer: float) -> Float:
         """Return the scales of a scan, closer where molecules are close."""
         if scan.kind == 2:
             inner = min(ATOMS_INNER / nearest_contact(scan.one.atoms), ATOMS_INNER)
-            return np.geomspace(inner, ATOMS_OUTER, self.n_points)
+            return np.geomspace(inner, outer, self.n_points)
         is_charged = any(scan.one.charges) or not scan.is_known
         inner = min(touching_scale(scan.one, nearest=CHARGED if is_charged else self.nearest), 0.95)
         n_near = (2 * self.n_points) // 3

@@ -237,7 +237,9 @@ class Compression:
                 value = value_of(
                     metric, np.column_stack([values, np.ones(len(values))]), units[chosen], "mean", part=part
                 )
-                left = tuple(units[own & ~there & np.array([one["not_computed"] > 0.0 for one in judged])].tolist())
+                lacks = np.array([one["not_computed"] > 0.0 for one in judged]) & ~there & own
+                lacks &= (kinds == 0) | (metric.name != "holes_in_reach")
+                left = tuple(units[lacks].tolist())
                 found.append(replace(value, failed=left, n_all=value.n + len(set(left))))
         return tuple(found)
 

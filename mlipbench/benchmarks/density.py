@@ -7,30 +7,40 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from mlipbench.benchmarks.motion import Motion, distance, moved, named, refuse_failed
+from mlipbench.benchmarks.endings import refuse_failed
+from mlipbench.benchmarks.lengths import refuse_untold_mean, sizes
+from mlipbench.benchmarks.motion import Motion, compared_ps, moved, named
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Float, Model
 from mlipbench.core.view import Axis, Bars, Lines, View
 from mlipbench.errors import NotApplicable
-from mlipbench.physics.timeseries import TimeMean, mean_over_replicas, smallest_detectable
+from mlipbench.physics.timeseries import Foreseen, TimeMean, mean_over_replicas, smallest_detectable
 from mlipbench.units import GRAM_PER_CUBIC_CM_PER_U_PER_CUBIC_ANGSTROM
 
 METRICS: Final = (
     Metric(
-        name="density_error", title="Density error", unit="%", better="lower", good=1.0, bad=15.0, headline=True,
-        says="size of the mean density's deviation from the reference's own dynamics at the same temperature, pressure,"
-        " composition and size; interval over decorrelated samples of the equilibrated parts and over trajectories, the"
-        " reference's error included",
+        name="density_excess", title="Density error beyond noise", unit="%", better="lower", good=1.0, bad=15.0,
+        headline=True, lowest=0.0,
+        says="√(d² - n²), d the deviation of the mean density from that of the reference's own dynamics at the same"
+        " temperature, pressure, composition and size, n what sampling alone gives a perfect model; interval over"
+        " decorrelated samples of the equilibrated parts and over trajectories, the reference's error included",
+    ),
+    Metric(
+        name="density_error", title="Density error", unit="%", better="lower", good=1.0, bad=15.0, role="diagnostic",
+        lowest=0.0, says="size of that deviation as it was found, noise and all; the same interval",
     ),
     Metric(
         name="density_deviations", title="Density deviation", unit="σ", better="lower", good=3.0, bad=30.0,
+        role="diagnostic", lowest=0.0,
         says="the same in combined standard errors of model and reference; no interval",
     ),
     Metric(
         name="density_resolution", title="Smallest density error seen", unit="%", better="lower", good=1.0, bad=15.0,
-        says="smallest deviation that this run would have told from none, with a power of 80 % at 5 %; no interval",
+        role="diagnostic", lowest=0.0,
+        says="smallest deviation that this run would have told from none, with a power of 80 % at 5 %, by the"
+        " non-central t of the interval's degrees of freedom; no interval",
     ),
 )  # fmt: skip
 DEFINED: Final = {metric.name: metric for metric in METRICS}
@@ -42,7 +52,8 @@ class Density(Motion):
     """Constant temperature and pressure from frames of the data, against the reference's own mean density.
 
     Each trajectory's approach to equilibrium is found and left out, and correlated samples are counted as what they
-    are worth. Needs data with the reference's own density, such as `ecemc_gaff2_md`.
+    are worth. Needs data with the reference's own density, such as `ecemc_gaff2_md`, and trajectories that are long
+    enough by the reference's own correlation time; shorter ones are skipped, with the length that would do.
     """
 
     about: ClassVar[About] = About(
@@ -50,8 +61,8 @@ class Density(Motion):
         title="Density",
         question="How dense is the model's liquid, and is that the reference's density?",
         metrics=METRICS,
-        observe_version=1,
-        score_version=1,
+        observe_version=2,
+        score_version=2,
         source="J. D. Chodera, J. Chem. Theory Comput. 12, 1799 (2016), for equilibration and statistical inefficiency",
         seconds=120.0,
     )
@@ -60,14 +71,16 @@ class Density(Motion):
         """Run the dynamics and keep the densities.
 
         Raises:
-            ModelFailure: a trajectory ended early.
-            NotApplicable: there is no reference density, no temperature or no pressure.
+            ModelFailure: a trajectory went wrong.
+            NotApplicable: there is no reference density, no temperature or no pressure, or the trajectories are too
+                short to tell.
         """
         named(data, "density_series")
         found = moved(self, model, data, context)
         if any(one.pressure_bar is None for one in found.replicas):
             raise NotApplicable("the density needs a pressure; set pressure_bar in the row's parameters")
-        refuse_failed(found)
+        refuse_failed(self, found)
+        self.foreseen(data)
         return {
             "time": np.array([track.time_ps for track in found.tracks]),
             "density": GRAM_PER_CUBIC_CM_PER_U_PER_CUBIC_ANGSTROM
@@ -76,17 +89,39 @@ class Density(Motion):
             "is_own_engine": np.array(found.is_own),
         }  # fmt: skip
 
+    def foreseen(self, data: Dataset) -> Foreseen:
+        """Return what these trajectories are expected to tell.
+
+        Raises:
+            NotApplicable: nothing.
+        """
+        reference = _reference(data)
+        return refuse_untold_mean(
+            reference, every_ps=float(named(data, "density_every_ps")), n_replicas=self.n_replicas,
+            length_ps=compared_ps(self), bad=0.01 * DEFINED["density_excess"].bad * reference.mean, what="density",
+        )  # fmt: skip
+
+    def expects(self, data: Dataset) -> tuple[str, ...]:
+        """Return the names of what these data allow."""
+        return tuple(metric.name for metric in METRICS)
+
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Compare the means."""
         model, reference = _means(seen, data)
-        difference = 100.0 * (model.mean / reference.mean - 1.0)
-        ours, theirs = 100.0 * model.stderr / reference.mean, 100.0 * reference.stderr / reference.mean
-        error = float(np.hypot(ours, theirs))
-        n = len(seen["density"])
+        percent = 100.0 / reference.mean
+        difference, n = percent * (model.mean - reference.mean), len(seen["density"])
+        ours, theirs = percent * model.stderr, percent * reference.stderr
+        noise = percent * float(np.hypot(self.foreseen(data).stderr, reference.stderr))
+        error, beyond = sizes(
+            DEFINED["density_error"], DEFINED["density_excess"], difference, float(np.hypot(ours, theirs)), noise=noise,
+            n=n, freedom=model.freedom,
+        )  # fmt: skip
+        resolution = smallest_detectable(ours, theirs, freedom=model.freedom)
         return (
-            distance(DEFINED["density_error"], difference, error, n=n, freedom=model.freedom),
-            MetricValue(metric="density_deviations", value=abs(difference) / error, n=n),
-            MetricValue(metric="density_resolution", value=smallest_detectable(ours, theirs), n=n),
+            beyond,
+            error,
+            MetricValue(metric="density_deviations", value=abs(difference) / float(np.hypot(ours, theirs)), n=n),
+            MetricValue(metric="density_resolution", value=resolution, n=n),
         )
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
@@ -107,7 +142,7 @@ class Density(Motion):
                 high=np.array([model.high, reference.high, *context.values()]),
             ),
             Lines(
-                title="Density over time",
+                title=f"Density over {compared_ps(self):g} ps",
                 x_axis=Axis(quantity="time", unit="ps"),
                 y_axis=Axis(quantity="density", unit="g/cm³"),
                 names=(*(f"trajectory {k + 1}" for k in range(len(series))), "reference's mean"),
@@ -119,8 +154,12 @@ class Density(Motion):
 
 def _means(seen: Observation, data: Dataset) -> tuple[TimeMean, TimeMean]:
     """Return the model's mean density and the reference's."""
-    reference = named(data, "density_series")
-    return mean_over_replicas(list(seen["density"])), mean_over_replicas(list(np.asarray(reference, dtype=np.float64)))
+    return mean_over_replicas(list(seen["density"])), _reference(data)
+
+
+def _reference(data: Dataset) -> TimeMean:
+    """Return the mean of the reference's own densities."""
+    return mean_over_replicas(list(np.asarray(named(data, "density_series"), dtype=np.float64)))
 
 
 def _context(data: Dataset) -> dict[str, float]:

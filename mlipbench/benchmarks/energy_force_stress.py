@@ -20,7 +20,7 @@ from mlipbench.benchmarks.comparison import (
     values_by,
     values_by_config_type,
 )
-from mlipbench.benchmarks.frames import predict, spread_out
+from mlipbench.benchmarks.frames import predict_all, spread_out
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import Metric, MetricValue
@@ -96,7 +96,7 @@ class EnergyForceStress:
     def observe(self, model: Model, data: Dataset, context: Context) -> Observation:
         """Predict the chosen frames."""
         frame = spread_out(data, self.max_frames)
-        said = predict(model, [data.frames[i] for i in frame], context, remark="frames")
+        said = predict_all(model, [data.frames[i] for i in frame], context, remark="frames")
         return {
             "frame": frame, "n_atoms": said.n_atoms, "energy": said.energy, "forces": said.forces,
             "stress": said.stress, "has_stress": said.has_stress,

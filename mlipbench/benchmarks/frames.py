@@ -10,7 +10,7 @@ import numpy as np
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.model import Int, Model, Predictions
-from mlipbench.errors import BadInput, NotApplicable
+from mlipbench.errors import BadInput, MissingPackage, ModelFailure, NotApplicable
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -55,6 +55,35 @@ def predict(model: Model, frames: Sequence[Atoms], context: Context, *, remark: 
         parts.append(model.predict(frames[start : start + FRAMES_PER_CALL]))
     context.progress(len(frames), len(frames), remark)
     return together(parts)
+
+
+def predict_all(model: Model, frames: Sequence[Atoms], context: Context, *, remark: str) -> Predictions:
+    """Predict frames of which none may be left out.
+
+    A model that refuses some frames and answers others of the same elements covers them all: what it refuses is its
+    failure, as it must not choose what it is judged by. One that answers none, such as a force field of other
+    molecules, covers nothing here.
+
+    Raises:
+        ModelFailure: the model is at fault, or refuses frames of elements that it has answered for.
+        NotApplicable: it covers none of the frames, or not all of their elements.
+    """
+    try:
+        return predict(model, frames, context, remark=remark)
+    except MissingPackage:
+        raise
+    except NotApplicable as refusal:
+        answered: set[str] = set()
+        refused: list[set[str]] = []
+        for atoms in frames:
+            try:
+                model.predict([atoms])
+                answered |= set(atoms.symbols)
+            except NotApplicable:
+                refused.append(set(atoms.symbols))
+            if any(symbols <= answered for symbols in refused):
+                raise ModelFailure(f"the model answers for these elements and refuses some frames: {refusal}") from None
+        raise
 
 
 def together(parts: Sequence[Predictions]) -> Predictions:

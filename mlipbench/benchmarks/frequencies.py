@@ -177,8 +177,9 @@ class Frequencies:
             _value("zero_point_error", squares(zero_point), of_molecule, "root_mean"),
             _value("imaginary_modes", _share(ordered < 0.0), units, "mean"),
             _value("geometry_rmsd", apart, of_molecule, "root_mean"),
-            _value("hessian_asymmetry", norms, of_molecule, "root_mean"),
         )
+        if (norms[:, 1] > 0.0).all():  # without any stiffness there is nothing to be symmetric
+            found = (*found, _value("hessian_asymmetry", norms, of_molecule, "root_mean"))
         systems = _systems(seen, data)
         own = [value for value in found if value.part.startswith("molecule=")]  # each says nothing of the others
         told = systems.told(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from mlipbench.benchmarks.comparison import Errors, bars, error_metrics, error_values, parity, values_by_config_type
-from mlipbench.benchmarks.frames import predict, spread_out
+from mlipbench.benchmarks.frames import predict_all, spread_out
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS, Molecular, left_out_view, molecular
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
@@ -93,9 +93,9 @@ class IntraInter:
         _vacuum_labels(data)
         found = molecular(data, spread_out(data, self.max_frames), lone_elements=self.lone_elements)
         chosen = data.take(found.frames.tolist())
-        said = predict(model, chosen.frames, context, remark="frames")
+        said = predict_all(model, chosen.frames, context, remark="frames")
         alone = _molecules_alone(found, chosen)
-        vacuum = predict(model, alone, context, remark="molecules in vacuum")
+        vacuum = predict_all(model, alone, context, remark="molecules in vacuum")
         # Answers come molecule after molecule, but the atoms of a frame may stand in any order.
         forces = np.empty_like(vacuum.forces)
         forces[found.rows_by_molecule] = vacuum.forces

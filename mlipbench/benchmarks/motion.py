@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from mlipbench.core.dataset import Dataset
 from mlipbench.core.dynamics import OwnDynamics, Replica, Schedule, Track
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Float, Int, Model
-from mlipbench.errors import BadInput, ModelFailure, NotApplicable
+from mlipbench.errors import BadInput, NotApplicable
 from mlipbench.physics.masses import repartitioned
 from mlipbench.physics.molecules import find_bonds, find_molecules, unwrap
 from mlipbench.physics.statistics import CONFIDENCE
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SAMPLE_PS: Final = 0.05
 FRAME_PS: Final = 0.25
+ROUNDING_PS: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,9 @@ class Motion:
     Attributes:
         n_replicas: independent trajectories, each from another frame and with other velocities.
         duration_ps: of each.
-        other_durations_ps: for kinds of models that are slow, as in {mace = 3.0}.
+        other_durations_ps: for kinds of models that are slow or fast, as in {mace = 3.0}. What is scored is the part
+            that all kinds have; the rest of a longer run is only shown.
+        compared_ps: length over which models are compared; None takes the shortest of these durations.
         timestep_fs: of the integrator.
         hydrogen_mass_u: hydrogen atoms are made so heavy; None keeps their mass.
         temperature_K: None takes the data's own, from the key temperature_K of each frame.
@@ -49,6 +52,7 @@ class Motion:
     n_replicas: int = 4
     duration_ps: float = 20.0
     other_durations_ps: Mapping[str, float] = field(default_factory=dict)
+    compared_ps: float | None = None
     timestep_fs: float = 2.0
     hydrogen_mass_u: float | None = 3.0
     temperature_K: float | None = None
@@ -91,6 +95,26 @@ def duration_ps(wanted: Motion, model: Model) -> float:
     return found
 
 
+def compared_ps(wanted: Motion) -> float:
+    """Return the length that every model is judged by, whatever its kind.
+
+    Raises:
+        BadInput: some kind's trajectories are shorter than `compared_ps`.
+
+    >>> compared_ps(Motion(duration_ps=20.0, other_durations_ps={"mace": 1.5}))
+    1.5
+    """
+    shortest = min((wanted.duration_ps, *wanted.other_durations_ps.values()))
+    if wanted.compared_ps is None:
+        return shortest
+    if not 0.0 < wanted.compared_ps <= shortest:
+        raise BadInput(
+            f"dynamics: compared_ps = {wanted.compared_ps}, but the shortest trajectories have {shortest} ps; it must"
+            " be positive and not above that"
+        )
+    return wanted.compared_ps
+
+
 def moved(
     wanted: Motion,
     model: Model,
@@ -101,6 +125,8 @@ def moved(
     fixed_cell: bool = False,
     schedule: Schedule | None = None,
     purpose: str = "npt",
+    settling_ps: float = 0.0,
+    is_whole: bool = False,
 ) -> Moved:
     """Set frames of the data in motion.
 
@@ -114,13 +140,15 @@ def moved(
         fixed_cell: is the cell left as it is, whatever the pressure?
         schedule: None takes Langevin dynamics with a sample every 0.05 ps and a frame every 0.25 ps.
         purpose: part of the seeds: what is simulated for one purpose is independent of what is for another.
+        settling_ps: of the schedule, before what is compared begins.
+        is_whole: are trajectories returned to their end, or as far as all kinds of models have them?
 
     Raises:
         NotApplicable: there are no frames, or no temperature is known.
     """
     if not len(data):
         raise NotApplicable(f"data set {data.spec.name} has no frames here to start from")
-    length_ps = duration_ps(wanted, model)
+    length_ps, common_ps = duration_ps(wanted, model), compared_ps(wanted)
     starts = _starts(data, wanted.n_replicas)
     replicas, molecules = [], []
     for number, condition in enumerate(conditions or [None]):
@@ -146,7 +174,25 @@ def moved(
     )
     is_own = wanted.driver == "own" and isinstance(model, OwnDynamics) and plan.thermostat == "langevin"
     tracks = run(model, replicas, plan, progress=context.progress, scratch=context.scratch, by_own_engine=is_own)
-    return Moved(replicas=tuple(replicas), tracks=tracks, molecules=tuple(molecules), is_own=is_own)
+    kept = tracks if is_whole else tuple(until(track, settling_ps + common_ps) for track in tracks)
+    return Moved(replicas=tuple(replicas), tracks=kept, molecules=tuple(molecules), is_own=is_own)
+
+
+def until(track: Track, end_ps: float) -> Track:
+    """Return the part of a trajectory up to a time; what ended it later has not happened."""
+    last = end_ps + ROUNDING_PS
+    if track.ended_ps <= last:
+        return track
+    samples, frames = track.time_ps <= last, track.frame_time_ps <= last
+    return replace(
+        track, time_ps=track.time_ps[samples], potential_eV=track.potential_eV[samples],
+        kinetic_eV=track.kinetic_eV[samples], pressure_bar=track.pressure_bar[samples],
+        volume_A3=track.volume_A3[samples],
+        conserved_eV=track.conserved_eV[samples] if len(track.conserved_eV) else track.conserved_eV,
+        frame_time_ps=track.frame_time_ps[frames], positions=track.positions[frames], cells=track.cells[frames],
+        velocities=track.velocities[frames] if len(track.velocities) else track.velocities,
+        ended_ps=end_ps, failure="",
+    )  # fmt: skip
 
 
 def seed_of(seed: int, purpose: str, number: int, k: int) -> int:
@@ -199,19 +245,6 @@ def prepared(data: Dataset, i: int, wanted: Motion) -> tuple[Atoms, Int, Float]:
         bonds = find_bonds(frame.positions, cell, pbc, radii=radii)
         masses = repartitioned(masses, frame.numbers, bonds, hydrogen_mass_u=wanted.hydrogen_mass_u)
     return frame, molecule, masses
-
-
-def refuse_failed(found: Moved) -> None:
-    """Raise when a trajectory ended early: what it would have measured does not exist.
-
-    Raises:
-        ModelFailure: with the first one's time and reason.
-    """
-    for replica, track in zip(found.replicas, found.tracks, strict=True):
-        if track.failure:
-            at = f"{replica.temperature_K:g} K"
-            at += "" if replica.pressure_bar is None else f", {replica.pressure_bar:g} bar"
-            raise ModelFailure(f"dynamics at {at} ended after {track.ended_ps:.3f} ps: {track.failure}")
 
 
 def named(data: Dataset, name: str) -> Float:

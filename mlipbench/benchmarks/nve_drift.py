@@ -2,40 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 import numpy as np
 
-from mlipbench.benchmarks.motion import SAMPLE_PS, Motion, distance, duration_ps, moved, refuse_failed
+from mlipbench.benchmarks.endings import refuse_ended
+from mlipbench.benchmarks.lengths import reach_of, sizes
+from mlipbench.benchmarks.motion import Motion, compared_ps, duration_ps, moved
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.dynamics import Schedule
 from mlipbench.core.measure import measure
 from mlipbench.core.metric import Metric, MetricValue
-from mlipbench.core.model import Float, Model
+from mlipbench.core.model import Model
 from mlipbench.core.view import Axis, Lines, View
-from mlipbench.physics.timeseries import smallest_detectable
+from mlipbench.physics.timeseries import Trend, smallest_detectable, trend
 from mlipbench.units import MEV_PER_EV
 
 METRICS: Final = (
     Metric(
         name="energy_drift", title="NVE drift", unit="meV/atom/ps", better="lower", good=0.01, bad=10.0,
-        log_scale=True, headline=True,
-        says="size of the mean slope of lines through the total energy per atom, at constant energy and volume;"
-        " interval over trajectories, with Student's t",
+        log_scale=True, headline=True, lowest=0.0,
+        says="root mean square over trajectories of the slopes of lines through the total energy per atom, at constant"
+        " energy and volume, without what swings beside the line give; interval over trajectories",
+    ),
+    Metric(
+        name="mean_drift", title="Mean NVE drift", unit="meV/atom/ps", better="lower", good=0.01, bad=10.0,
+        log_scale=True, role="diagnostic", lowest=0.0,
+        says="size of the mean of these slopes, in which those of other signs cancel; interval over trajectories, with"
+        " Student's t",
+    ),
+    Metric(
+        name="drift_noise", title="NVE drift from swings", unit="meV/atom/ps", better="lower", good=0.01, bad=10.0,
+        log_scale=True, role="diagnostic", lowest=0.0,
+        says="root mean square of the slopes that the swings beside the lines give alone; no interval",
     ),
     Metric(
         name="energy_fluctuation", title="NVE fluctuation", unit="meV/atom", better="lower", good=0.1, bad=10.0,
-        log_scale=True,
+        log_scale=True, role="diagnostic", lowest=0.0,
         says="root mean square distance of the total energy per atom from that line; interval over trajectories",
     ),
     Metric(
-        name="drift_resolution", title="Smallest drift seen", unit="meV/atom/ps", better="lower", good=0.01, bad=10.0,
-        log_scale=True,
-        says="smallest mean drift that this run would have told from none, with a power of 80 % at 5 %; no interval",
+        name="drift_resolution", title="Smallest mean drift seen", unit="meV/atom/ps", better="lower", good=0.01,
+        bad=10.0, log_scale=True, role="diagnostic", lowest=0.0,
+        says="smallest mean drift that this run would have told from none, with a power of 80 % at 5 %, by the"
+        " non-central t of the interval's degrees of freedom; no interval",
     ),
 )  # fmt: skip
+SAMPLE_FS: Final = 4.0  # the energy swings with twice the frequency of bonds, and must not look like noise
+LEAST_SAMPLES: Final = 50
 DEFINED: Final = {metric.name: metric for metric in METRICS}
 
 
@@ -53,9 +69,9 @@ class NveDrift(Motion):
         title="Energy conservation",
         question="Does the energy stay where it is when nothing but the model's forces acts?",
         metrics=METRICS,
-        observe_version=1,
-        score_version=1,
-        source="least-squares slope of the total energy of velocity-Verlet trajectories; D. Frenkel & B. Smit,"
+        observe_version=2,
+        score_version=2,
+        source="slope of the total energy of velocity-Verlet trajectories, with Hann's weights; D. Frenkel & B. Smit,"
         " Understanding Molecular Simulation (2002), chapter 4",
         seconds=60.0,
     )
@@ -72,7 +88,7 @@ class NveDrift(Motion):
             NotApplicable: no temperature is known.
         """
         n_steps = round(1e3 * duration_ps(self, model) / self.timestep_fs)
-        every = max(1, round(min(1e3 * SAMPLE_PS / self.timestep_fs, n_steps / 50)))
+        every = max(1, round(min(SAMPLE_FS, 1e3 * compared_ps(self) / LEAST_SAMPLES) / self.timestep_fs))
         plan = Schedule(
             n_steps=n_steps,
             thermostat="none",
@@ -81,23 +97,38 @@ class NveDrift(Motion):
             samples_pressure=False,
         )
         found = moved(self, model, data, context, fixed_cell=True, schedule=plan, purpose="nve")
-        refuse_failed(found)
+        refuse_ended(found)
         return {
             "time": np.array([track.time_ps for track in found.tracks]),
             "total": np.array([track.potential_eV + track.kinetic_eV for track in found.tracks]),
             "n_atoms": np.array([len(one.atoms) for one in found.replicas]),
         }
 
+    def expects(self, data: Dataset) -> tuple[str, ...]:
+        """Return the names of what any frames allow."""
+        return tuple(metric.name for metric in METRICS)
+
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Fit a line to each trajectory."""
-        slopes, rests = _fitted(seen)
-        units = [f"trajectory {k}" for k in range(len(slopes))]
-        ones = np.ones(len(slopes))
-        noise = float(np.std(slopes, ddof=1) / np.sqrt(len(slopes))) if len(slopes) > 1 else float(abs(slopes[0]))
+        trends = _trends(seen)
+        slopes, noises, rests = (
+            np.array([getattr(one, name) for one in trends]) for name in ("slope", "noise", "rest")
+        )
+        n, ones = len(slopes), np.ones(len(slopes))
+        units = [f"trajectory {k}" for k in range(n)]
+        beyond = np.column_stack([np.maximum(slopes**2 - noises**2, 0.0), ones])
+        drift, noise = measure(DEFINED["energy_drift"], beyond, units, "root_mean"), float(np.sqrt(np.mean(noises**2)))
+        if drift.high is not None:  # where all swings cover the slopes, these are no surer than the swings
+            low = None if drift.low is None else max(drift.low, 0.0)
+            drift = replace(drift, low=low, high=max(drift.high, reach_of(noise, freedom=n - 1.0)))
+        error = float(np.std(slopes, ddof=1) / np.sqrt(n)) if n > 1 else float(abs(slopes[0]))
+        mean, _ = sizes(DEFINED["mean_drift"], DEFINED["mean_drift"], float(slopes.mean()), error, noise=0.0, n=n)
         return (
-            distance(DEFINED["energy_drift"], float(slopes.mean()), noise, n=len(slopes)),
+            drift,
+            mean,
+            MetricValue(metric="drift_noise", value=noise, n=n),
             measure(DEFINED["energy_fluctuation"], np.column_stack([rests**2, ones]), units, "root_mean"),
-            MetricValue(metric="drift_resolution", value=smallest_detectable(noise, 0.0), n=len(slopes)),
+            MetricValue(metric="drift_resolution", value=smallest_detectable(error, 0.0, freedom=n - 1.0), n=n),
         )
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
@@ -105,7 +136,7 @@ class NveDrift(Motion):
         per_atom = MEV_PER_EV * (seen["total"] - seen["total"][:, :1]) / seen["n_atoms"][:, None]
         return (
             Lines(
-                title="Total energy in NVE dynamics",
+                title=f"Total energy in NVE dynamics over {compared_ps(self):g} ps",
                 x_axis=Axis(quantity="time", unit="ps"),
                 y_axis=Axis(quantity="total energy less that at the start", unit="meV/atom"),
                 names=tuple(f"trajectory {k + 1}" for k in range(len(per_atom))),
@@ -115,13 +146,9 @@ class NveDrift(Motion):
         )
 
 
-def _fitted(seen: Observation) -> tuple[Float, Float]:
-    """Return slopes in meV/atom/ps and root mean square rests in meV/atom, shape (n_trajectories,) each."""
-    slopes, rests = [], []
-    for time, total, n in zip(seen["time"], seen["total"], seen["n_atoms"], strict=True):
-        per_atom = MEV_PER_EV * total / n
-        line = np.polynomial.Polynomial.fit(time, per_atom, 1).convert().coef
-        slope = float(line[1]) if len(line) > 1 else 0.0
-        slopes.append(slope)
-        rests.append(float(np.sqrt(np.mean((per_atom - np.polynomial.Polynomial(line)(time)) ** 2))))
-    return np.array(slopes), np.array(rests)
+def _trends(seen: Observation) -> list[Trend]:
+    """Return the lines through the total energies per atom, meV/atom/ps and meV/atom, one for each trajectory."""
+    return [
+        trend(time, MEV_PER_EV * total / n)
+        for time, total, n in zip(seen["time"], seen["total"], seen["n_atoms"].tolist(), strict=True)
+    ]

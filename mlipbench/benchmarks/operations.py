@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 FARTHEST_SHIFT_A: Final = 20.0
+EXTENSIVE: Final = ("charge", "total_charge")  # of a frame's info
+UNPAIRED: Final = ("spin", "total_spin")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +56,10 @@ def _turned(atoms: Atoms, matrix: Float) -> Moved:
     """Apply an orthogonal matrix."""
     moved = atoms.copy()
     # The lattice is its own inversion image, so its vectors can stay right-handed, as many codes want them.
-    moved.set_cell(atoms.cell.array @ matrix.T * np.sign(np.linalg.det(matrix)), scale_atoms=False)
-    moved.set_positions(atoms.positions @ matrix.T)
+    moved.set_cell(
+        atoms.cell.array @ matrix.T * np.sign(np.linalg.det(matrix)), scale_atoms=False, apply_constraint=False
+    )
+    moved.set_positions(atoms.positions @ matrix.T, apply_constraint=False)
     return Moved(atoms=moved, row=np.arange(len(atoms)), matrix=matrix)
 
 
@@ -71,7 +75,7 @@ def _wrap(atoms: Atoms, rng: np.random.Generator) -> Moved:
     turns = np.where(atoms.pbc, rng.integers(-1, 2, size=(len(atoms), 3)), 0)
     turns[0] = atoms.pbc  # at least one atom moves
     moved = atoms.copy()
-    moved.set_positions(atoms.positions + turns @ atoms.cell.array)
+    moved.set_positions(atoms.positions + turns @ atoms.cell.array, apply_constraint=False)
     return Moved(atoms=moved, row=np.arange(len(atoms)), matrix=np.eye(3))
 
 
@@ -79,7 +83,21 @@ def _supercell(atoms: Atoms, rng: np.random.Generator) -> Moved:
     """Double the cell along one periodic direction."""
     times = np.ones(3, dtype=int)
     times[rng.choice(np.flatnonzero(atoms.pbc))] = 2
-    return Moved(atoms=atoms.repeat(times), row=np.tile(np.arange(len(atoms)), 2), matrix=np.eye(3))
+    double = atoms.repeat(times)
+    for name in EXTENSIVE:
+        if name in atoms.info:
+            double.info[name] = 2 * atoms.info[name]
+    return Moved(atoms=double, row=np.tile(np.arange(len(atoms)), 2), matrix=np.eye(3))
+
+
+def can_be_moved(operation: str, atoms: Atoms) -> bool:
+    """Tell whether an operation means anything for a frame: lattice vectors do where there are some.
+
+    Two cells with unpaired electrons each have many states, and the frame does not say which one is meant.
+    """
+    if operation in PERIODIC_ONLY and not atoms.pbc.any():
+        return False
+    return operation != "supercell" or all(atoms.info.get(name, 0) in (0, 1) for name in UNPAIRED)
 
 
 OPERATIONS: Final[dict[str, Callable[[Atoms, np.random.Generator], Moved]]] = {
@@ -116,7 +134,7 @@ def covered_frames(model: Model, data: Dataset, *, n_frames: int, max_atoms: int
 
     Raises:
         BadInput: no frames are asked for.
-        NotApplicable: it covers none, or none of two to `max_atoms` atoms.
+        NotApplicable: it covers none of two atoms or more.
     """
     numbers, known = covered_by(model, data)
     return np.asarray(numbers[frames_to_move(known, n_frames=n_frames, max_atoms=max_atoms)])
@@ -125,30 +143,42 @@ def covered_frames(model: Model, data: Dataset, *, n_frames: int, max_atoms: int
 def frames_to_move(data: Dataset, *, n_frames: int, max_atoms: int) -> Int:
     """Return frame numbers, ascending, half of them periodic where there are such frames.
 
+    Where all periodic frames are larger than wanted, or all others are, the smallest of them are taken: as many as
+    keep the number of atoms at that of so many frames of `max_atoms`, and at least one.
+
     Args:
         data: to choose from.
-        n_frames: how many, at most.
-        max_atoms: larger frames are not used, and neither are lone atoms.
+        n_frames: how many, at most; one more where that is the only way to have one of each kind.
+        max_atoms: larger frames are used only where there are no others; lone atoms never are.
 
     Raises:
         BadInput: no frames are asked for.
-        NotApplicable: no frame has between two and `max_atoms` atoms.
+        NotApplicable: no frame has two atoms or more.
     """
     if n_frames < 1:
         raise BadInput(f"n_frames is {n_frames}; it must be 1 or more")
-    fit = [i for i, atoms in enumerate(data.frames) if 2 <= len(atoms) <= max_atoms]
-    if not fit:
-        raise NotApplicable(
-            f"data set {data.spec.name} has no frame of 2 to {max_atoms} atoms here; set max_atoms higher"
-        )
-    periodic = [i for i in fit if data.frames[i].pbc.any()]
-    free = [i for i in fit if not data.frames[i].pbc.any()]
+    some = [i for i, atoms in enumerate(data.frames) if len(atoms) > 1]
+    if not some:
+        raise NotApplicable(f"data set {data.spec.name} has no frame of two atoms or more here")
+    most = n_frames * max_atoms
+    periodic = _smallest(data, [i for i in some if data.frames[i].pbc.any()], max_atoms, most)
+    free = _smallest(data, [i for i in some if not data.frames[i].pbc.any()], max_atoms, most)
     n_periodic = min(len(periodic), max((n_frames + 1) // 2, n_frames - len(free)))
     chosen: list[int] = []
-    for numbers, n in ((periodic, n_periodic), (free, n_frames - n_periodic)):
+    for numbers, n in ((periodic, n_periodic), (free, max(n_frames - n_periodic, 1))):
         if numbers and n > 0:
             chosen += [numbers[k] for k in spread_out(data.take(numbers), n)]
     return np.array(sorted(chosen), dtype=np.int64)
+
+
+def _smallest(data: Dataset, numbers: list[int], max_atoms: int, most: int) -> list[int]:
+    """Return the frames up to a size; where there are none, the smallest one and others while all atoms are few."""
+    small = [i for i in numbers if len(data.frames[i]) <= max_atoms]
+    if small or not numbers:
+        return small
+    numbers = sorted(numbers, key=lambda i: len(data.frames[i]))
+    total = np.cumsum([len(data.frames[i]) for i in numbers])
+    return sorted(numbers[: max(int(np.searchsorted(total, most, side="right")), 1)])
 
 
 def random_rotation(rng: np.random.Generator) -> Float:

@@ -20,7 +20,7 @@ from mlipbench.benchmarks.sites import Sites, site_values
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.model import Float, Int, Model
-from mlipbench.errors import NotApplicable
+from mlipbench.errors import ModelFailure, NotApplicable
 from mlipbench.physics.continuity import Signals
 from mlipbench.physics.scans import contact_shift_A
 
@@ -169,23 +169,31 @@ def sample(model: Model, path: Path, places_A: Float, context: Context) -> Sampl
 
 def sample_covered(
     model: Model, paths: Sequence[Path], context: Context, *, n_points: int
-) -> tuple[tuple[Sampled, ...], int]:
-    """Ask a model along each path that it covers, and return the number of those it does not.
+) -> tuple[tuple[Sampled, ...], int, dict[int, str]]:
+    """Ask a model along each path that it covers.
+
+    Returns:
+        What it says, the number of paths that it does not cover, and why it failed on others, by their number.
 
     Raises:
-        ModelFailure: the model is at fault.
+        ModelFailure: the model is at fault, on every path that it covers.
         NotApplicable: it covers none.
     """
     found: list[Sampled] = []
     refusals: list[NotApplicable] = []
-    for path in paths:
+    failed: dict[int, str] = {}
+    for number, path in enumerate(paths):
         try:
             found.append(sample(model, path, np.linspace(path.first_A, path.last_A, n_points), context))
         except NotApplicable as refusal:
             refusals.append(refusal)
+        except ModelFailure as failure:
+            failed[number] = str(failure)
+    if failed and not found:
+        raise ModelFailure(next(iter(failed.values())))
     if refusals and not found:
         raise refusals[0]
-    return tuple(found), len(refusals)
+    return tuple(found), len(refusals), failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 import numpy as np
+from scipy.special import gammaln
 
-from mlipbench.benchmarks.motion import Motion, Moved, moved, named, refuse_failed
+from mlipbench.benchmarks.endings import refuse_failed
+from mlipbench.benchmarks.lengths import CORRELATION_TIMES, around, excess, refuse_short
+from mlipbench.benchmarks.motion import Motion, Moved, compared_ps, moved, named
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import measure
@@ -28,34 +31,49 @@ from mlipbench.physics.rdf import (
     noise_floor,
     wasserstein,
 )
-from mlipbench.physics.timeseries import equilibration, statistical_inefficiency
+from mlipbench.physics.timeseries import equilibration, mean_over_replicas, statistical_inefficiency
 
 OVER: Final = "mean over pairs of elements; interval over trajectories"
 METRICS: Final = (
     Metric(
+        name="rdf_excess_inter", title="RDF error between molecules beyond noise", unit="%", better="lower", good=2.0,
+        bad=40.0, headline=True, lowest=0.0, highest=100.0,
+        says="√(d² - n²), d the RDF error between molecules, n what sampling alone gives a perfect model; interval over"
+        " trajectories",
+    ),
+    Metric(
+        name="rdf_excess_intra", title="RDF error within molecules beyond noise", unit="%", better="lower", good=3.0,
+        bad=40.0, lowest=0.0, highest=100.0, says="the same of atoms in one molecule; interval over trajectories",
+    ),
+    Metric(
         name="rdf_error_inter", title="RDF error between molecules", unit="%", better="lower", good=2.0, bad=40.0,
-        headline=True,
+        role="diagnostic", lowest=0.0, highest=100.0,
         says=f"Σ|g - g_ref| / Σ(g + g_ref) of atoms in different molecules; {OVER}; of a perfect model it is the noise",
     ),
     Metric(
         name="rdf_error_intra", title="RDF error within molecules", unit="%", better="lower", good=3.0, bad=40.0,
-        says=f"the same of atoms in one molecule; {OVER}",
+        role="diagnostic", lowest=0.0, highest=100.0, says=f"the same of atoms in one molecule; {OVER}",
     ),
     Metric(
         name="rdf_noise_inter", title="RDF error from noise", unit="%", better="lower", good=2.0, bad=40.0,
-        says="RDF error between molecules that sampling alone is expected to give, from the spread of blocks; the"
-        " smallest error that this run can resolve; mean over pairs of elements, no interval",
+        role="diagnostic", lowest=0.0, highest=100.0,
+        says="RDF error between molecules that sampling alone is expected to give, from the spread between the"
+        " reference's trajectories, or between blocks of this run where that is less; mean over pairs of elements, no"
+        " interval",
     ),
     Metric(
         name="rdf_shift_inter", title="RDF shift between molecules", unit="Å", better="lower", good=0.02, bad=0.5,
+        role="diagnostic", lowest=0.0,
         says=f"Wasserstein's distance of r² g(r) of atoms in different molecules; {OVER}",
     ),
     Metric(
         name="first_peak_error", title="First peak error", unit="Å", better="lower", good=0.05, bad=0.5,
+        role="diagnostic", lowest=0.0,
         says=f"distance of the first peaks of g(r) between molecules from the reference's; {OVER}",
     ),
     Metric(
         name="coordination_error", title="Coordination error", unit="%", better="lower", good=3.0, bad=40.0,
+        role="diagnostic", lowest=0.0,
         says="deviation of the number of atoms of other molecules closer than the reference's first valley, relative to"
         f" the reference's; {OVER}",
     ),
@@ -77,8 +95,8 @@ class Rdf(Motion):
         title="Structure (RDF)",
         question="Is the structure of the model's liquid that of the reference?",
         metrics=METRICS,
-        observe_version=1,
-        score_version=1,
+        observe_version=2,
+        score_version=2,
         source="C. Schran et al., PNAS 118, e2110077118 (2021), for the error; Wasserstein's distance for shifts",
         seconds=120.0,
     )
@@ -87,12 +105,14 @@ class Rdf(Motion):
         """Run the dynamics and count pairs.
 
         Raises:
-            ModelFailure: a trajectory ended early.
-            NotApplicable: there are no pair counts of the reference, or a cell is too small for them.
+            ModelFailure: a trajectory went wrong.
+            NotApplicable: there are no pair counts of the reference, a cell is too small for them, or the trajectories
+                are too short to tell.
         """
         edges = named(data, "rdf_edges")
         found = moved(self, model, data, context)
-        refuse_failed(found)
+        refuse_failed(self, found)
+        self._refuse_short(data)
         blocks = [counts_of(found, k, edges) for k in range(len(found.tracks))]
         every = [block for own in blocks for block in own]
         return {
@@ -104,6 +124,20 @@ class Rdf(Motion):
             "replica": np.repeat(np.arange(len(blocks)), [len(own) for own in blocks]),
             "inefficiency": np.array([_inefficiency(found, k) for k in range(len(blocks))]),
         }
+
+    def _refuse_short(self, data: Dataset) -> None:
+        """Raise when the reference would not forget where it started."""
+        cost_ps = _cost_ps(data)
+        refuse_short(
+            compared_ps(self), 0.5 * CORRELATION_TIMES * cost_ps, what="rdf",
+            why=f"the reference forgets in {0.5 * cost_ps:.2g} ps, and {CORRELATION_TIMES:g} times that is the least",
+        )  # fmt: skip
+
+    def expects(self, data: Dataset) -> tuple[str, ...]:
+        """Return the names of what these data allow."""
+        names = [metric.name for metric in METRICS]
+        has_molecules = bool(reference_counts(data).counts[:, INTRA].any())
+        return tuple(name for name in names if has_molecules or not name.endswith("_intra"))
 
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Compare pair by pair and trajectory by trajectory."""
@@ -128,8 +162,15 @@ class Rdf(Motion):
                 MetricValue(metric=name, part=f"pair={_names(data)[k]}", value=of(whole, k), n=len(replicas))
                 for k in kept
             ]
-        noise = 100.0 * float(np.mean([_noise(seen, data, k) for k in pairs]))
-        return (*values, MetricValue(metric="rdf_noise_inter", value=noise, n=len(replicas)))
+        length_ps = len(replicas) * compared_ps(self)
+        inter = _noise(seen, data, pairs, INTER, length_ps=length_ps)
+        values.append(MetricValue(metric="rdf_noise_inter", value=inter, n=len(replicas)))
+        for value in [one for one in values if one.metric.startswith("rdf_error") and not one.part]:
+            is_inter = value.metric == "rdf_error_inter"
+            own = [k for k in pairs if is_inter or reference.counts[k, INTRA].any()]
+            noise = inter if is_inter else _noise(seen, data, own, INTRA, length_ps=length_ps)
+            values.append(_beyond(value, noise))
+        return tuple(values)
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
         """Show each pair between molecules, and those within."""
@@ -176,13 +217,21 @@ def element_kinds(numbers: Int) -> Int:
 
 def reference_counts(data: Dataset) -> PairCounts:
     """Return the reference's own pair counts, all trajectories together."""
-    return PairCounts(
-        edges_A=named(data, "rdf_edges"),
-        counts=named(data, "rdf_counts").sum(axis=0),
-        n_kind=named(data, "rdf_n_kind").astype(np.int64),
-        density=named(data, "rdf_density").sum(axis=0),
-        n_frames=int(named(data, "rdf_n_frames").sum()),
-    )
+    first, *others = reference_replicas(data)
+    return sum(others, first)
+
+
+def reference_replicas(data: Dataset) -> list[PairCounts]:
+    """Return the reference's own pair counts, trajectory by trajectory."""
+    return [
+        PairCounts(
+            edges_A=named(data, "rdf_edges"), counts=counts, n_kind=named(data, "rdf_n_kind").astype(np.int64),
+            density=density, n_frames=int(n),
+        )
+        for counts, density, n in zip(
+            named(data, "rdf_counts"), named(data, "rdf_density"), named(data, "rdf_n_frames"), strict=True
+        )
+    ]  # fmt: skip
 
 
 def _joined(seen: Observation, chosen: Bool) -> PairCounts:
@@ -224,21 +273,70 @@ def _value(name: str, together: float, each: Sequence[float]) -> MetricValue:
     """Return the value of all trajectories together, with the spread of those of each."""
     rows = np.column_stack([each, np.ones(len(each))])
     spread = measure(DEFINED[name], rows, [f"trajectory {k}" for k in range(len(each))], "mean")
-    if spread.low is None or spread.high is None:
-        return MetricValue(metric=name, value=together, n=len(each))
-    # Single trajectories are noisier, and so farther away: only the width of their interval is taken.
-    low, high = max(0.0, together - (spread.value - spread.low)), together + (spread.high - spread.value)
-    return replace(spread, value=together, low=low, high=high, samples=None)
+    return around(together, spread)
 
 
-def _noise(seen: Observation, data: Dataset, k: int) -> float:
-    """Return the L1 distance that sampling alone is expected to give."""
+def _beyond(error: MetricValue, noise: float) -> MetricValue:
+    """Return what of an error is beyond noise; of its interval the lower end alone goes down with it."""
+    low = None if error.low is None else excess(error.low, noise)
+    name = error.metric.replace("error", "excess")
+    return replace(error, metric=name, value=excess(error.value, noise), low=low, samples=None)
+
+
+def _noise(seen: Observation, data: Dataset, pairs: Sequence[int], which: int, *, length_ps: float) -> float:
+    """Return the L1 distance that sampling alone is expected to give, %, mean over pairs of elements.
+
+    The reference's trajectories tell what a perfect model gets; where a run's own blocks differ by less, that less is
+    taken, so that no model gains by noise.
+    """
+    own = [_own_noise(seen, data, k, which) for k in pairs]
+    theirs = expected_noise(reference_replicas(data), pairs, which, worth=length_ps / _replica_ps(data))
+    return 100.0 * float(np.mean(own if theirs is None else np.minimum(own, theirs)))
+
+
+def expected_noise(replicas: Sequence[PairCounts], pairs: Sequence[int], which: int, *, worth: float) -> Float | None:
+    """Return the L1 distance of a perfect run from the mean of the reference's replicas; None where there is only one.
+
+    Args:
+        replicas: of the reference, of equal length.
+        pairs: of elements.
+        which: `INTER` or `INTRA`.
+        worth: length of the whole run, in lengths of one replica.
+
+    Returns:
+        Shape (n_pairs,). The standard deviation of few normal numbers is too small on average, which is made up for.
+    """
+    n = len(replicas)
+    if n < 2:
+        return None
+    bias = float(np.sqrt(2.0 / (n - 1)) * np.exp(gammaln(0.5 * n) - gammaln(0.5 * (n - 1))))
+    curves = [one.g()[:, which] for one in replicas]
+    found = [noise_floor([curve[k] for curve in curves], n=worth, n_reference=float(n)) for k in pairs]
+    return np.array(found) / bias
+
+
+def _own_noise(seen: Observation, data: Dataset, k: int, which: int) -> float:
+    """Return what the spread of the run's own blocks says."""
     every = np.arange(len(seen["replica"]))
-    blocks = [_joined(seen, every == b).g()[k, INTER] for b in every]
+    blocks = [_joined(seen, every == b).g()[k, which] for b in every]
     # Frames of one trajectory resemble each other for as long as the volume does, or for a frame at least.
     worth = float(seen["n_frames"].sum()) / float(max(seen["inefficiency"].mean(), 1.0))
     theirs = float(named(data, "rdf_n_frames").sum()) / float(named(data, "rdf_inefficiency").mean())
     return noise_floor(blocks, n=min(float(len(blocks)), worth), n_reference=max(theirs, 2.0))
+
+
+def _replica_ps(data: Dataset) -> float:
+    """Return how long the reference's trajectories were counted, on average."""
+    return float(named(data, "rdf_n_frames").mean()) * float(named(data, "rdf_every_ps"))
+
+
+def _cost_ps(data: Dataset) -> float:
+    """Return what an independent frame of the reference costs: by its energy, or by its density if that is slower."""
+    cost_ps = float(named(data, "rdf_inefficiency").mean()) * float(named(data, "rdf_every_ps"))
+    if f"{data.config_type[0]}/density_series" not in data.observables:
+        return cost_ps
+    series = np.asarray(named(data, "density_series"), dtype=np.float64)
+    return max(cost_ps, mean_over_replicas(list(series)).inefficiency * float(named(data, "density_every_ps")))
 
 
 def _inefficiency(found: Moved, number: int) -> float:

@@ -18,6 +18,7 @@ from mlipbench.benchmarks.comparison import Errors, Names, error_values, value_o
 from mlipbench.benchmarks.frames import predict
 from mlipbench.benchmarks.minima import bonded_alike
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
+from mlipbench.benchmarks.path_frames import paths_of, rows_of, saddle_of
 from mlipbench.benchmarks.systems import (
     Systems,
     any_answer,
@@ -34,10 +35,9 @@ from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Bool, Float, Int, Model, Predictions
 from mlipbench.core.policy import counted_zero
 from mlipbench.core.view import Axis, Bars, Lines, View
-from mlipbench.data.units import is_guessed
-from mlipbench.errors import BadInput, MissingPackage, MlipbenchError, ModelFailure, NotApplicable
+from mlipbench.errors import MissingPackage, MlipbenchError, ModelFailure, NotApplicable
 from mlipbench.physics.vibrations import rmsd_squares_A2
-from mlipbench.simulate.reaction_path import ReactionPath, climbing_path, refuse_no_path
+from mlipbench.simulate.reaction_path import ReactionPath, climbing_path
 from mlipbench.units import MEV_PER_EV
 
 if TYPE_CHECKING:
@@ -108,7 +108,6 @@ REASONS: Final = {
     ELSEWHERE: "an end point became another structure",
     BAND_MOVING: "the band did not come to rest",
 }
-AT_REST_EV_A: Final = 0.1  # a larger force on a reference's end point, and it is no minimum
 MOST_SHOWN: Final = 6
 
 
@@ -174,7 +173,7 @@ class ReactionPaths:
             "own_energy": np.zeros(len(data)), "own_positions": np.zeros_like(data.forces),
         }  # fmt: skip
         for frames, one in zip(paths, tried, strict=True):
-            rows = _rows(data, frames)
+            rows = rows_of(data, frames)
             if one.said:
                 seen["energy"][frames], seen["forces"][rows] = one.said.energy, one.said.forces
             if one.own and not one.reason:
@@ -262,42 +261,6 @@ class _Tried:
         return replace(self, error=error, reason=NOT_COVERED if isinstance(error, NotApplicable) else FAILED)
 
 
-def paths_of(data: Dataset) -> dict[str, Int]:
-    """Return the frame numbers of each path, in order, by the name of its trajectory.
-
-    Raises:
-        NotApplicable: no trajectory of three frames or more begins or ends at rest, so that these are other data.
-        BadInput: a trajectory is no path of three images or more, has no barrier, or its end points are no minima.
-    """
-    found = {}
-    trajectory: Names = np.array(data.trajectory)
-    largest = np.zeros(len(data))
-    np.maximum.at(largest, data.frame_of_atom, np.linalg.norm(data.forces, axis=1))
-    names = [name for name in dict.fromkeys(data.trajectory) if not is_guessed(name)]
-    several = [np.flatnonzero(trajectory == name) for name in names]
-    if not any(len(own) > 2 and largest[own[[0, -1]]].min() <= AT_REST_EV_A for own in several):
-        raise NotApplicable(
-            f"data set {data.spec.name} holds no reaction path: no trajectory of three frames or more begins or ends"
-            f" where no force is larger than {AT_REST_EV_A:g} eV/Å"
-        )
-    for name, frames in zip(names, several, strict=True):
-        where = f"data set {data.spec.name}, trajectory {name}"
-        refuse_no_path([data.frames[i] for i in frames], where=where)
-        if np.argmax(data.energy[frames]) in {0, len(frames) - 1}:
-            raise BadInput(
-                f"{where}: an end point is its highest frame, so that there is no barrier; a path's frames stand in"
-                " order, from minimum over saddle to minimum"
-            )
-        at_ends_eV_A = float(largest[frames[[0, -1]]].max())
-        if at_ends_eV_A > AT_REST_EV_A:
-            raise BadInput(
-                f"{where}: forces of {at_ends_eV_A:.3g} eV/Å at an end point, which is no minimum of the reference;"
-                " relax it with the reference, without constraints, and pull the path from there"
-            )
-        found[name] = frames
-    return found
-
-
 def _of_own(seen: Observation, data: Dataset) -> list[MetricValue]:
     """Return what there is to say of the model's own bands."""
     found: list[MetricValue] = []
@@ -345,11 +308,6 @@ def _zero(seen: Observation, data: Dataset) -> dict[str, float]:
     return {value.metric: counted_zero(DEFINED[value.metric], value) for value in values}
 
 
-def _rows(data: Dataset, frames: Int) -> Int:
-    """Return the atom rows of some frames."""
-    return np.concatenate([np.arange(data.offsets[i], data.offsets[i + 1]) for i in frames])
-
-
 def _chosen(data: Dataset, which: Bool) -> list[Int]:
     """Return the frames of some paths."""
     return [frames for frames, wanted in zip(paths_of(data).values(), which, strict=True) if wanted]
@@ -360,7 +318,7 @@ def _along(seen: Observation, data: Dataset) -> tuple[Errors, Errors]:
     paths = _chosen(data, seen["has_points"])
     later = np.concatenate([frames[1:] for frames in paths])
     first = np.concatenate([np.full(len(frames) - 1, frames[0]) for frames in paths])
-    rows = np.concatenate([_rows(data, frames) for frames in paths])
+    rows = np.concatenate([rows_of(data, frames) for frames in paths])
     energies = _errors("path", data, later, *(e[later] - e[first] for e in (data.energy, seen["energy"])))
     return energies, _errors("path_force", data, data.frame_of_atom[rows], data.forces[rows], seen["forces"][rows])
 
@@ -370,8 +328,8 @@ def _barriers(seen: Observation, data: Dataset, *, own: bool) -> Errors:
     paths = _chosen(data, seen["reason"] == 0 if own else seen["has_points"])
     energy = seen["own_energy" if own else "energy"]
     starts = np.array([frames[0] for frames in paths], dtype=np.int64)
-    saddles = np.array([_saddle(data.energy, frames) for frames in paths], dtype=np.int64)
-    tops = np.array([_saddle(energy, frames) for frames in paths], dtype=np.int64) if own else saddles
+    saddles = np.array([saddle_of(data.energy, frames) for frames in paths], dtype=np.int64)
+    tops = np.array([saddle_of(energy, frames) for frames in paths], dtype=np.int64) if own else saddles
     of = "barrier" if own else "fixed_barrier"
     return _errors(of, data, starts, data.energy[saddles] - data.energy[starts], energy[tops] - energy[starts])
 
@@ -393,15 +351,10 @@ def _errors(of: str, data: Dataset, frames: Int, reference: Float, predicted: Fl
     )  # fmt: skip
 
 
-def _saddle(energy: Float, frames: Int) -> int:
-    """Return the frame with the highest energy of a path."""
-    return int(frames[np.argmax(energy[frames])])
-
-
 def _apart(seen: Observation, data: Dataset, frames: Int) -> tuple[float, int]:
     """Return the sum over atoms of squared distances between the two saddles of a path, Å², and their number."""
-    theirs, own = _saddle(data.energy, frames), _saddle(seen["own_energy"], frames)
-    fixed, moved = data.frames[theirs].positions, seen["own_positions"][_rows(data, np.array([own]))]
+    theirs, own = saddle_of(data.energy, frames), saddle_of(seen["own_energy"], frames)
+    fixed, moved = data.frames[theirs].positions, seen["own_positions"][rows_of(data, np.array([own]))]
     if data.frames[theirs].pbc.any():
         away = moved - fixed
         return float(((away - away.mean(axis=0)) ** 2).sum()), len(fixed)

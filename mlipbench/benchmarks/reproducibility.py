@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
+from mlipbench.benchmarks.answers import answered, failures, failures_view, with_failures
 from mlipbench.benchmarks.comparison import bars, value_of
 from mlipbench.benchmarks.frames import predict
+from mlipbench.benchmarks.frames import together as joined
 from mlipbench.benchmarks.operations import covered_frames
+from mlipbench.benchmarks.systems import as_numbers
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import squares
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Float, Int, Model, OtherPrecision, Predictions
 from mlipbench.core.view import Axis, View
+from mlipbench.errors import ModelFailure, NotApplicable
 from mlipbench.units import MEV_PER_EV
 
 if TYPE_CHECKING:
@@ -41,12 +45,14 @@ def _metrics(case: str, says: str) -> tuple[Metric, Metric]:
         Metric(
             name=f"{case}_energy", title=f"{case.capitalize()}: energy", unit="meV/atom", better="lower",
             good=1e-5 * worse, bad=0.1 * worse, log_scale=True,
+            role="check", severity="must",
             says=f"root mean square over frames of the change of the energy per atom, {says}; interval over"
             " trajectories",
         ),
         Metric(
             name=f"{case}_force", title=f"{case.capitalize()}: force", unit="meV/Å", better="lower",
             good=1e-3 * worse, bad=1.0 * worse, log_scale=True,
+            role="check", severity="must",
             says=f"root mean square over all components of all atoms of the change of the force, {says}; interval over"
             " trajectories",
         ),
@@ -62,7 +68,7 @@ class Reproducibility:
 
     Attributes:
         n_frames: half of them periodic where there are such frames.
-        max_atoms: larger frames are not used.
+        max_atoms: larger frames are used only where there are no others.
     """
 
     about: ClassVar[About] = About(
@@ -70,8 +76,8 @@ class Reproducibility:
         title="Reproducibility",
         question="Does the answer depend on company, order or precision, on which it must not depend?",
         metrics=METRICS,
-        observe_version=1,
-        score_version=1,
+        observe_version=2,
+        score_version=2,
         source="an energy is a function of one structure",
         grade="verification",
         seconds=2.0,
@@ -89,15 +95,18 @@ class Reproducibility:
             ModelFailure: the model is at fault.
         """
         chosen = covered_frames(model, data, n_frames=self.n_frames, max_atoms=self.max_atoms)
+        found = answered(model, [[data.frames[i]] for i in chosen], context, remark="all at once").or_raise()
+        seen: dict[str, Float | Int] = dict(failures("frames", chosen, found))
+        chosen, together = chosen[found.kept], found.said
         frames = [data.frames[i] for i in chosen]
         if len(chosen) == 1:  # alone, together and reversed would be one question, and memory would answer
             chosen = np.repeat(chosen, 2)
             frames.append(frames[0].copy())
             frames[1].positions += 1.0
-        together = predict(model, frames, context, remark="all at once")
-        seen: dict[str, Float | Int] = {"frame": chosen}
-        alone = [predict(model, [atoms], context, remark="one by one") for atoms in frames]
-        seen |= _changes("batch", together, alone)
+        if len(frames) > len(found.kept) or len(found.failed) or found.refusal:  # these were not asked together yet
+            together = predict(model, frames, context, remark="all at once")
+        seen["frame"] = chosen
+        seen |= _alone(model, frames, chosen, together, context)
         # another call than the first, so that an answer that is remembered somewhere does not hide a random one
         back = predict(model, frames[::-1], context, remark="in the reverse order")
         seen |= _changes("order", together, _one_by_one(back)[::-1])
@@ -107,20 +116,51 @@ class Reproducibility:
 
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Return the root mean square of each change."""
-        trajectory = np.array(data.trajectory)[seen["frame"]]
-        n_atoms = data.n_atoms[seen["frame"]]
+        trajectory = np.array(data.trajectory)
         found = []
         for metric in METRICS:
-            if metric.name in seen:
-                of_force = metric.name.endswith("_force")
-                units = np.repeat(trajectory, n_atoms) if of_force else trajectory
-                found.append(value_of(metric, squares(MEV_PER_EV * seen[metric.name]), units, "root_mean"))
+            if len(seen.get(metric.name, ())):
+                case, what = metric.name.split("_")
+                frames = seen["batch_frame"] if case == "batch" else seen["frame"]
+                units = np.repeat(trajectory[frames], data.n_atoms[frames]) if what == "force" else trajectory[frames]
+                value = value_of(metric, squares(MEV_PER_EV * seen[metric.name]), units, "root_mean")
+                found.append(with_failures(value, "frames" if case != "batch" else "batch", seen, data))
         return tuple(found)
 
+    def expects(self, data: Dataset) -> tuple[str, ...]:
+        """Return what every model has on frames of two atoms or more."""
+        some = any(len(atoms) > 1 for atoms in data.frames)
+        return tuple(f"{case}_{what}" for case in ("batch", "order") for what in ("energy", "force")) if some else ()
+
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
-        """Show the force changes beside each other."""
+        """Show the force changes beside each other, and what was not answered."""
         forces = [value for value in self.score(seen, data) if value.metric.endswith("_force")]
-        return (bars("What should not matter: forces", Axis(quantity="force change", unit="meV/Å"), forces),)
+        axis = Axis(quantity="force change", unit="meV/Å")
+        shown = (bars("What should not matter: forces", axis, forces),) if forces else ()
+        return (*shown, *failures_view(seen, data, n_used=len(seen["frame"])))
+
+
+def _alone(
+    model: Model, frames: Sequence[Atoms], chosen: Int, together: Predictions, context: Context
+) -> dict[str, Float | Int]:
+    """Ask for each frame alone; one that is answered in company only has failed."""
+    split = _one_by_one(together)
+    ones: list[Predictions] = []
+    others: list[Predictions] = []
+    kept: list[int] = []
+    failed: dict[int, str] = {}
+    for k, atoms in enumerate(frames):
+        try:
+            others.append(predict(model, [atoms], context, remark="one by one"))
+        except (ModelFailure, NotApplicable) as error:
+            failed[k] = str(error)
+            continue
+        ones.append(split[k])
+        kept.append(k)
+    changes = _changes("batch", joined(ones), others) if ones else {}
+    lost = {"batch_failed": chosen[np.array(list(failed), dtype=np.int64)]}
+    lost["batch_reason"] = as_numbers(list(failed.values()))
+    return changes | lost | {"batch_frame": chosen[np.array(kept, dtype=np.int64)]}
 
 
 def _precisions(

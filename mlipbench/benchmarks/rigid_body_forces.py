@@ -15,7 +15,7 @@ from mlipbench.benchmarks.comparison import (
     parity,
     values_by_config_type,
 )
-from mlipbench.benchmarks.frames import predict, spread_out
+from mlipbench.benchmarks.frames import predict_all, spread_out
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS, Molecular, left_out_view, molecular
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
@@ -77,7 +77,7 @@ class RigidBodyForces:
         found = molecular(data, spread_out(data, self.max_frames), lone_elements=self.lone_elements)
         if not (found.is_in_company | found.is_in_polyatomic).any():
             raise NotApplicable(f"data set {data.spec.name} holds lone atoms only here; their forces have no parts")
-        said = predict(model, [data.frames[i] for i in found.frames], context, remark="frames")
+        said = predict_all(model, [data.frames[i] for i in found.frames], context, remark="frames")
         return {"frame": found.frames, "forces": said.forces, "n_left_out": np.array(found.n_left_out)}
 
     def expects(self, data: Dataset) -> tuple[str, ...]:

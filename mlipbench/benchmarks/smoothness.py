@@ -12,11 +12,12 @@ path.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Final
 
 import numpy as np
 
+from mlipbench.benchmarks.answers import for_pieces
 from mlipbench.benchmarks.comparison import value_of
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS
 from mlipbench.benchmarks.paths import (
@@ -36,17 +37,19 @@ from mlipbench.benchmarks.paths import (
 )
 from mlipbench.benchmarks.pieces import pieces
 from mlipbench.benchmarks.sites import names_sites, units_of
+from mlipbench.benchmarks.systems import as_numbers, as_texts, left_out_view
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import squares
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Bool, Float, Int, Model
 from mlipbench.core.view import Axis, Bars, Lines, View
-from mlipbench.errors import BadInput, NotApplicable
+from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 from mlipbench.physics.continuity import (
     CURVATURE_SCATTER,
     SLOPE_SCATTER,
     VALUE_SCATTER,
+    Breaks,
     Suspect,
     bracket,
     narrow,
@@ -62,11 +65,14 @@ UNITS: Final = {
     "energy": "meV", "force": "meV/Å", "force_constant": "meV/Å²",
     "feature": "", "feature_slope": "1/Å", "feature_curvature": "1/Å²",
 }  # fmt: skip
+# Steps that move atoms and spoil the conservation of energy; a second derivative may jump in a sound potential.
+MUST: Final = ("energy", "force", "feature", "feature_slope")
 STEEPEST_EV_PER_A: Final = 50.0  # where the force along a path is larger, atoms are nearer than they ever come
 FEWEST_POINTS: Final = 30
 SIGMAS: Final = 2.0  # of round-off, for the floor
 WINDOW_A: Final = 0.1  # to either side of the places that are shown
 WINDOW_POINTS: Final = 41
+_NONE: Final = np.zeros(0, dtype=np.int64)
 N_DIRECTIONS: Final = 16  # among features, in which breaks are looked for; they are measured in all
 
 
@@ -79,11 +85,13 @@ def _metrics(quantity: str, *, good: float, bad: float) -> tuple[Metric, Metric]
     return (
         Metric(
             name=f"{quantity}_jump", title=f"{title}: jump", unit=unit, better="lower", good=good, bad=bad,
-            log_scale=True, headline=True, says=f"largest jump on a path, real where it is above its floor; {over}",
+            log_scale=True, headline=True, role="check", severity="must" if quantity in MUST else "good to know",
+            says=f"largest jump on a path, real where it is above its floor; {over}",
         ),
         Metric(
             name=f"{quantity}_floor", title=f"{title}: floor", unit=unit, better="lower", good=good, bad=bad,
-            log_scale=True, says=f"what round-off alone may give at the very places of the largest jumps; {over}",
+            log_scale=True, role="diagnostic",
+            says=f"what round-off alone may give at the very places of the largest jumps; {over}",
         ),
     )  # fmt: skip
 
@@ -117,8 +125,8 @@ class Smoothness:
         title="Smoothness",
         question="Do energy, forces and force constants stay continuous while atoms leave each other's sight?",
         metrics=METRICS,
-        observe_version=1,
-        score_version=1,
+        observe_version=2,
+        score_version=2,
         source="continuity up to the second derivative: a jump stays as the bracket around it shrinks",
         grade="verification",
         seconds=5.0,
@@ -141,8 +149,10 @@ class Smoothness:
         """
         self._check()
         offered = self._paths(data, context)
+        if offered:
+            model = for_pieces(model, offered[0].start, context)
         try:
-            sampled, n_refused = sample_covered(model, offered, context, n_points=self.n_points)
+            sampled, n_refused, lost = sample_covered(model, offered, context, n_points=self.n_points)
         except NotApplicable:
             if not names_sites(model):
                 raise
@@ -152,15 +162,19 @@ class Smoothness:
             raise NotApplicable(
                 f"on no path do forces stay below {STEEPEST_EV_PER_A:g} eV/Å over the last {FEWEST_POINTS} points"
             )
-        paths = [one.path for one in kept]
+        lost_paths = [(offered[number], reason) for number, reason in lost.items()]
         suspected = [suspect for number, one in enumerate(kept) for suspect in self._suspects(number, one)]
-        found = narrow(Asker(model=model, paths=paths, context=context), suspected)
+        found, closer = _narrowed(model, [one.path for one in kept], suspected, context)
+        lost_paths += [(kept[number].path, reason) for number, reason in closer.items()]
+        suspected = [suspect for suspect in suspected if suspect.curve not in closer]
+        places = [number for number in range(len(kept)) if number not in closer]
+        paths = [kept[number].path for number in places]
         width, scatter = found.width[:, None, :], found.scatter[:, :, None]
         seen = {
             "path_kind": np.array([path.kind for path in paths], dtype=np.int64),
             "path_origin": np.array([path.origin for path in paths], dtype=np.int64),
             "n_left_out": np.array([n_refused, len(sampled) - len(kept)]),
-            "break_path": np.array([suspect.curve for suspect in suspected], dtype=np.int64),
+            "break_path": np.array([places.index(suspect.curve) for suspect in suspected], dtype=np.int64),
             "break_place": found.place,
             # The slope of the energy is the force, which models give with less noise.
             "break_jump": np.concatenate([found.value_jump, found.slope_jump[:, 1:]], axis=1),
@@ -168,7 +182,7 @@ class Smoothness:
                 [VALUE_SCATTER * scatter + 0.0 * width, (SLOPE_SCATTER * scatter / width)[:, 1:]], axis=1
             ),
         }  # fmt: skip
-        return {**seen, **_windows(model, paths, _worst(seen), context)}
+        return {**seen, **_lost(lost_paths), **_windows(model, paths, _worst(seen), context)}
 
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Return the root mean square of the largest jumps, and of their floors: all paths, and each kind."""
@@ -177,12 +191,15 @@ class Smoothness:
             unit_of(kind, origin, data)
             for kind, origin in zip(seen["path_kind"].tolist(), seen["path_origin"].tolist(), strict=True)
         ])  # fmt: skip
+        lost = zip(seen.get("lost_kind", _NONE).tolist(), seen.get("lost_origin", _NONE).tolist(), strict=True)
+        failed = tuple(label_of(kind, origin, data) for kind, origin in lost)
         found = []
         for part, chosen in _parts(seen["path_kind"]):
             for column, quantity in enumerate(_quantities(seen)):
                 for of, numbers in (("jump", worst.jump), ("floor", worst.floor)):
                     rows, metric = squares(numbers[chosen, column]), DEFINED[f"{quantity}_{of}"]
-                    found.append(value_of(metric, rows, units[chosen], "root_mean", part=part))
+                    value = value_of(metric, rows, units[chosen], "root_mean", part=part)
+                    found.append(value if part or of == "floor" else replace(value, failed=failed))
         return tuple(found)
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
@@ -204,7 +221,10 @@ class Smoothness:
                 title=f"{title}: largest jump on each path", axis=Axis(quantity="jump", unit=UNITS[quantity], log=True),
                 labels=labels, values=values, low=values, high=values,
             ))  # fmt: skip
-        return tuple(shown)
+        lost = zip(seen.get("lost_kind", _NONE).tolist(), seen.get("lost_origin", _NONE).tolist(), strict=True)
+        names = [label_of(kind, origin, data) for kind, origin in lost]
+        reasons = as_texts(seen["lost_reason"]) if names else []
+        return (*shown, *left_out_view("Paths", names, reasons, n_used=len(labels)))
 
     def _observe_features(self, model: Model, offered: tuple[Path, ...], context: Context) -> Observation:
         """Do the same with the features of all atoms, path by path, as those of all paths may not fit into memory."""
@@ -267,6 +287,41 @@ class Smoothness:
         for signal, samples in enumerate((sampled.energy[:, None, None], sampled.forces)):
             for found in suspects(samples, self.n_suspects).tolist():
                 yield bracket(number, signal, sampled.places_A, found)
+
+
+def _narrowed(
+    model: Model, paths: list[Path], suspected: list[Suspect], context: Context
+) -> tuple[Breaks, dict[int, str]]:
+    """Narrow down all suspects at once, and path by path where the model fails; return why it did, by path.
+
+    Raises:
+        ModelFailure: it fails on every path.
+    """
+    asker = Asker(model=model, paths=paths, context=context)
+    try:
+        return narrow(asker, suspected), {}
+    except ModelFailure:
+        pass
+    found: list[Breaks] = []
+    failed: dict[int, str] = {}
+    for number in range(len(paths)):
+        try:
+            found.append(narrow(asker, [suspect for suspect in suspected if suspect.curve == number]))
+        except ModelFailure as failure:
+            failed[number] = str(failure)
+    if not found:
+        raise ModelFailure(next(iter(failed.values())))
+    whole = {field.name: np.concatenate([getattr(one, field.name) for one in found]) for field in fields(Breaks)}
+    return Breaks(**whole), failed
+
+
+def _lost(paths: list[tuple[Path, str]]) -> Observation:
+    """Return what an observation keeps of paths that the model failed on."""
+    return {
+        "lost_kind": np.array([path.kind for path, _ in paths], dtype=np.int64),
+        "lost_origin": np.array([path.origin for path, _ in paths], dtype=np.int64).reshape(-1, 2),
+        "lost_reason": as_numbers([reason for _, reason in paths]),
+    }
 
 
 def _tame(sampled: Sampled) -> Sampled | None:

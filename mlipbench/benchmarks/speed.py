@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 RATTLE_A: Final = 0.01
 BYTES_PER_MB: Final = 1e6
 SAMPLING_INTERVAL_S: Final = 0.002
+TOLERANCE: Final = 0.45  # two runs on one machine differ by up to a third
 
 METRICS: Final = (
     *(
         Metric(
             name=f"{way}_atoms_per_{clock}second", title=f"{title}, {'CPU' if clock else 'wall'} time", unit="atom/s",
             better="higher", good=1e5, bad=1e2, log_scale=True, headline=way == "single" and not clock,
+            role="merit" if way == "single" and not clock else "diagnostic", tolerance=TOLERANCE, lowest=0.0,
             says=f"atoms over {'processor' if clock else 'wall'} seconds of one call with energy, forces and stress of "
             f"{what}, rattled before each call; median over repeats, interval over repeats by Woodruff's method",
         )
@@ -42,11 +44,13 @@ METRICS: Final = (
     ),
     Metric(
         name="peak_memory", title="Peak memory", unit="MB", better="lower", good=300.0, bad=1e4, log_scale=True,
+        role="diagnostic", tolerance=TOLERANCE, lowest=0.0,
         says="largest resident memory of the process, with Python and the model, during a call with the batch and with"
         " the single frame; no interval",
     ),
     Metric(
         name="memory_growth", title="Memory growth", unit="MB", better="lower", good=100.0, bad=1e4, log_scale=True,
+        role="diagnostic", tolerance=TOLERANCE, lowest=0.0,
         says="largest resident memory of the process during a call with the batch and with the single frame, less that"
         " before the first call of this row; less than in a fresh process where other rows ran before; no interval",
     ),
@@ -68,7 +72,7 @@ class Speed:
         question="How fast is the model on this machine, and how much memory does it take?",
         metrics=METRICS,
         observe_version=1,
-        score_version=1,
+        score_version=2,
         source="wall and processor time of one process, as read from the operating system",
         grade="cost",
         needs=frozenset({"idle_machine"}),
@@ -105,6 +109,10 @@ class Speed:
             seen[f"{way}_n_atoms"] = np.array([float(sum(len(atoms) for atoms in frames))])
             seen[f"{way}_wall_and_cpu_s"] = np.array([_timed(model, frames, rng) for _ in range(self.n_repeats)])
         return seen
+
+    def expects(self, data: Dataset) -> tuple[str, ...]:
+        """Return the names of what any frames allow."""
+        return tuple(metric.name for metric in METRICS)
 
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Return the medians over repeats."""

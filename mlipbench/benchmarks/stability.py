@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
-from mlipbench.benchmarks.molecular import radii_A
-from mlipbench.benchmarks.motion import Motion, Moved, moved
+from mlipbench.benchmarks.endings import ends
+from mlipbench.benchmarks.motion import ROUNDING_PS, Motion, Moved, compared_ps, moved, until
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
-from mlipbench.core.dynamics import Replica, Track
+from mlipbench.core.dynamics import Track
 from mlipbench.core.measure import measure
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Float, Int, Model
@@ -19,7 +19,7 @@ from mlipbench.core.view import Axis, Bars, Lines, View
 from mlipbench.errors import BadInput, MissingPackage, ModelFailure
 from mlipbench.models import load
 from mlipbench.models.entries import read_model
-from mlipbench.physics.failures import KINDS, Failure, Kind, Trajectory, first_failure
+from mlipbench.physics.failures import KINDS
 from mlipbench.physics.survival import clopper_pearson, kaplan_meier, poisson_rate
 
 if TYPE_CHECKING:
@@ -27,22 +27,36 @@ if TYPE_CHECKING:
 
 METRICS: Final = (
     Metric(
-        name="survival", title="Survival", unit="", better="higher", good=1.0, bad=0.0, headline=True,
-        says="share of trajectories that show none of the failures until their end; interval over trajectories, by"
-        " Clopper and Pearson",
+        name="survival", title="Survival", unit="", better="higher", good=1.0, bad=0.0, headline=True, lowest=0.0,
+        highest=1.0,
+        says="share of trajectories that show none of the failures over the length that all models have, which the"
+        " row's name tells; interval over trajectories, by Clopper and Pearson",
     ),
     Metric(
         name="failure_rate", title="Failure rate", unit="1/ns", better="lower", good=1.0, bad=1e4, log_scale=True,
-        says="failures over the time that all trajectories lasted; exact Poisson interval",
+        lowest=0.0,
+        says="failures over the time that all trajectories lasted, up to that length; exact Poisson interval",
     ),
     Metric(
         name="failure_rate_bound", title="Failure rate not excluded", unit="1/ns", better="lower", good=1.0, bad=1e4,
-        log_scale=True,
+        log_scale=True, role="diagnostic", lowest=0.0,
         says="upper end of that interval: with no failure seen, what this much dynamics cannot rule out; no interval",
     ),
+    Metric(
+        name="compared_length", title="Length compared", unit="ps", better="higher", good=1e3, bad=1.0, log_scale=True,
+        role="diagnostic", lowest=0.0, says="length of every trajectory that counts; no interval",
+    ),
+    Metric(
+        name="survival_to_end", title="Survival to the end", unit="", better="higher", good=1.0, bad=0.0,
+        role="diagnostic", lowest=0.0, highest=1.0,
+        says="the same over all that this model's kind was given, where that is longer; interval likewise",
+    ),
 )  # fmt: skip
+SHARE: Final = "mean"  # of rows (survived, 1)
+RATE: Final = "mean"  # of rows (failures, ns)
 DEFINED: Final = {metric.name: metric for metric in METRICS}
 PS_PER_NS: Final = 1e3
+LEAST_PS: Final = 1e-6  # a rate needs some time
 N_SHOWN: Final = 101
 # Beyond what heat does: at 1200 K molecules of GFN1-xTB show forces of up to 15 eV/Å, and kT is 0.1 eV.
 ORACLE_FORCE_EV_A: Final = 40.0
@@ -69,8 +83,8 @@ class Stability(Motion):
         title="Stability",
         question="Does dynamics last, and what goes wrong when it does not?",
         metrics=METRICS,
-        observe_version=1,
-        score_version=1,
+        observe_version=2,
+        score_version=2,
         source="criteria in docs/metrics.md, after X. Fu et al., Trans. Mach. Learn. Res. (2023); survival after E. L."
         " Kaplan & P. Meier, J. Am. Stat. Assoc. 53, 457 (1958)",
         seconds=120.0,
@@ -91,15 +105,21 @@ class Stability(Motion):
             raise BadInput("stability: pressures_bar needs temperatures_K beside it; pressure_bar sets one alone")
         if self.temperatures_K and not self.pressures_bar:
             conditions = [(temperature, 0.0) for temperature in self.temperatures_K]
-            found = moved(self, model, data, context, conditions=conditions, fixed_cell=True, purpose="nvt")
+            found = moved(
+                self, model, data, context, conditions=conditions, fixed_cell=True, purpose="nvt", is_whole=True
+            )
         else:
             conditions = [(t, p) for t in self.temperatures_K for p in self.pressures_bar]
-            found = moved(self, model, data, context, conditions=conditions)
+            found = moved(self, model, data, context, conditions=conditions, is_whole=True)
+        common = replace(found, tracks=tuple(until(track, compared_ps(self)) for track in found.tracks))
+        whole, counted = ends(self, found), self._reviewed(common, ends(self, common), context)
         return {
             "temperature": np.array([one.temperature_K for one in found.replicas]),
             "pressure": np.array([one.pressure_bar or 0.0 for one in found.replicas]),
             "has_pressure": np.array([one.pressure_bar is not None for one in found.replicas]),
-            **self._reviewed(found, ends(self, found), context),
+            "ended_whole": whole["ended"],
+            "failure_whole": whole["failure"],
+            **counted,
         }
 
     def _reviewed(self, found: Moved, seen: dict[str, Float | Int], context: Context) -> dict[str, Float | Int]:
@@ -117,10 +137,17 @@ class Stability(Motion):
                 failure[k] = KINDS.index("oracle disagrees")
         return {**seen, "failure": failure, "n_reviewed": np.array(len(reviewed))}
 
+    def expects(self, data: Dataset) -> tuple[str, ...]:
+        """Return the names of what any frames allow."""
+        return ("survival", "failure_rate", "failure_rate_bound", "compared_length")
+
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Count who lasted: of all, and of each temperature and pressure."""
         names = conditions_of(seen)
         values = _values(seen, np.arange(len(names)), "")
+        values.append(MetricValue(metric="compared_length", value=compared_ps(self), n=len(names)))
+        if float(seen["ended_whole"].max()) > compared_ps(self) + ROUNDING_PS:
+            values.append(_share("survival_to_end", seen["failure_whole"], np.arange(len(names)), ""))
         if len(set(names)) > 1:
             for name in dict.fromkeys(names):
                 chosen = np.flatnonzero(np.array(names) == name)
@@ -130,21 +157,23 @@ class Stability(Motion):
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:
         """Show survival over time, and every trajectory with what ended it."""
         names = conditions_of(seen)
-        grid = np.linspace(0.0, float(seen["ended"].max()), N_SHOWN)
+        ended, failure = seen["ended_whole"], np.where(seen["failure"] >= 0, seen["failure"], seen["failure_whole"])
+        ended = np.where(seen["failure"] >= 0, np.minimum(seen["ended"], ended), ended)
+        grid = np.linspace(0.0, float(ended.max()), N_SHOWN)
         curves = {"all": np.arange(len(names))}
         if len(set(names)) > 1:
             curves |= {name: np.flatnonzero(np.array(names) == name) for name in dict.fromkeys(names)}
         shares = []
         for chosen in curves.values():
-            curve = kaplan_meier(seen["ended"][chosen], seen["failure"][chosen] >= 0)
+            curve = kaplan_meier(ended[chosen], failure[chosen] >= 0)
             shares.append(curve.share[np.searchsorted(curve.time, grid, side="right") - 1])
         labels = [
             f"{name}, {k + 1}" + (f": {KINDS[kind]}" if kind >= 0 else "")
-            for k, (name, kind) in enumerate(zip(names, seen["failure"].tolist(), strict=True))
+            for k, (name, kind) in enumerate(zip(names, failure.tolist(), strict=True))
         ]
         return (
             Lines(
-                title="Survival",
+                title=f"Survival; {compared_ps(self):g} ps count",
                 x_axis=Axis(quantity="time", unit="ps"),
                 y_axis=Axis(quantity="share still well"),
                 names=tuple(curves),
@@ -155,21 +184,11 @@ class Stability(Motion):
                 title="How long each trajectory lasted, and what ended it",
                 axis=Axis(quantity="time", unit="ps"),
                 labels=tuple(labels),
-                values=seen["ended"],
-                low=seen["ended"],
-                high=seen["ended"],
+                values=ended,
+                low=ended,
+                high=ended,
             ),
         )
-
-
-def ends(wanted: Motion, found: Moved) -> dict[str, Float | Int]:
-    """Return when each trajectory failed or ended, ps, and which of `KINDS` it was; -1 for none."""
-    ended, failure = [], []
-    for replica, track, molecule in zip(found.replicas, found.tracks, found.molecules, strict=True):
-        first = watched(wanted, replica, track, molecule)
-        ended.append(track.ended_ps if first is None else min(first.time_ps, track.ended_ps))
-        failure.append(-1 if first is None else KINDS.index(first.kind))
-    return {"ended": np.array(ended), "failure": np.array(failure, dtype=np.int64)}
 
 
 def disagrees(oracle: Model, start: Atoms, track: Track) -> bool:
@@ -187,33 +206,6 @@ def disagrees(oracle: Model, start: Atoms, track: Track) -> bool:
     return force > ORACLE_FORCE_EV_A or rise > ORACLE_RISE_EV
 
 
-def watched(wanted: Motion, replica: Replica, track: Track, molecule: Int) -> Failure | None:
-    """Return what went wrong first in a trajectory, by the detectors or by its own end."""
-    first = first_failure(
-        Trajectory(
-            radii_A=radii_A(replica.atoms.numbers, wanted.lone_elements),
-            is_hydrogen=replica.atoms.numbers == 1,
-            masses_u=replica.masses_array(),
-            pbc=np.asarray(replica.atoms.pbc),
-            molecule=molecule,
-            time_ps=track.time_ps,
-            potential_eV=track.potential_eV,
-            kinetic_eV=track.kinetic_eV,
-            volume_A3=track.volume_A3,
-            conserved_eV=track.conserved_eV,
-            temperature_K=replica.temperature_K,
-            frame_time_ps=track.frame_time_ps,
-            positions=track.positions,
-            cells=track.cells,
-            velocities=track.velocities,
-        )
-    )
-    if not track.failure or (first is not None and first.time_ps <= track.ended_ps):
-        return first
-    named: Kind = next((kind for kind in KINDS if track.failure.startswith(kind)), "ended early")
-    return Failure(kind=named, time_ps=track.ended_ps, reason=track.failure)
-
-
 def conditions_of(seen: Observation) -> list[str]:
     """Return what people call the temperature and pressure of each trajectory."""
     return [
@@ -226,14 +218,21 @@ def conditions_of(seen: Observation) -> list[str]:
 
 def _values(seen: Observation, chosen: Int, part: str) -> list[MetricValue]:
     """Return the values of some trajectories."""
-    alive = (seen["failure"][chosen] < 0).astype(np.float64)
-    n, failures = len(chosen), int((1.0 - alive).sum())
-    rows = np.column_stack([alive, np.ones(n)])
-    low, high = clopper_pearson(n - failures, n)
-    rate = [PS_PER_NS * x for x in poisson_rate(failures, max(float(seen["ended"][chosen].sum()), 1e-6))]
-    survival = measure(DEFINED["survival"], rows, [f"trajectory {k}" for k in chosen], "mean", part=part)
+    failed = (seen["failure"][chosen] >= 0).astype(np.float64)
+    time_ns = np.maximum(seen["ended"][chosen], LEAST_PS) / PS_PER_NS
+    low, high = poisson_rate(int(failed.sum()), float(time_ns.sum()))[1:]
+    units = [f"trajectory {k}" for k in chosen]
+    rate = measure(DEFINED["failure_rate"], np.column_stack([failed, time_ns]), units, RATE, part=part)
     return [
-        replace(survival, low=low, high=high),
-        MetricValue(metric="failure_rate", part=part, value=rate[0], low=rate[1], high=rate[2], n=n),
-        MetricValue(metric="failure_rate_bound", part=part, value=rate[2], n=n),
+        _share("survival", seen["failure"], chosen, part),
+        replace(rate, low=low, high=high),
+        MetricValue(metric="failure_rate_bound", part=part, value=high, n=len(chosen)),
     ]
+
+
+def _share(name: str, failure: Int, chosen: Int, part: str) -> MetricValue:
+    """Return the share of trajectories that did not fail."""
+    alive = (failure[chosen] < 0).astype(np.float64)
+    low, high = clopper_pearson(int(alive.sum()), len(chosen))
+    rows, units = np.column_stack([alive, np.ones(len(chosen))]), [f"trajectory {k}" for k in chosen]
+    return replace(measure(DEFINED[name], rows, units, SHARE, part=part), low=low, high=high)

@@ -80,9 +80,9 @@ def metric_score(metric: Metric, value: MetricValue | None, *, policy: Policy = 
     if policy == "worst":
         kept = counted(metric, value)
         share = 1.0 if kept.samples else share_answered(value)
-        return share * score(metric, kept.value, zero=value.zero)
+        return share * score(metric, kept.value, zero=value.zero) + 0.0  # never -0
     share = share_answered(value) if policy == "penalty" else 1.0
-    return share * score(metric, value.value, zero=value.zero)
+    return share * score(metric, value.value, zero=value.zero) + 0.0
 
 
 def row_score(

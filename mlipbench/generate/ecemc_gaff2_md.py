@@ -26,7 +26,7 @@ from mlipbench.models.gaff2.dynamics import EWALD_TOLERANCE, HYDROGEN_MASS_U, mo
 from mlipbench.physics.rdf import PairCounts, count_pairs
 from mlipbench.physics.spectrum import velocity_spectrum
 from mlipbench.physics.timeseries import mean_over_replicas, statistical_inefficiency
-from mlipbench.physics.transport import centres, diffusion, mean_square_displacement
+from mlipbench.physics.transport import centres, diffusion, displacement_of_kinds
 
 BASE_SEED: Final = 20261126
 OBSERVABLES: Final = "observables.npz"
@@ -108,7 +108,7 @@ def _about(state: State) -> str:
 
 PUBLICATION: Final = Publication(
     name="ecemc_gaff2_md",
-    version="1.0.0",
+    version="1.1.0",
     title="What GAFF2's own liquid does: densities, structure, pressure, diffusion and vibrations of EC and EMC",
     about="Frames of GAFF2's own liquids of EC and EMC at several temperatures, pressures, compositions and sizes, to "
     "start dynamics from, labelled with GAFF2 in double precision, and what nanoseconds of this dynamics gave: "
@@ -229,6 +229,7 @@ def constant_pressure(state: State, files: Sequence[Mapping[str, Any]]) -> dict[
     mean = mean_over_replicas(list(series.astype(np.float64)))
     found: dict[str, Any] = {
         "density_series": series,
+        "density_every_ps": np.array(SERIES_PS),
         "density_mean": np.array(mean.mean),
         "density_stderr": np.array(mean.stderr),
         "density_interval": np.array([mean.low, mean.high]),
@@ -236,7 +237,8 @@ def constant_pressure(state: State, files: Sequence[Mapping[str, Any]]) -> dict[
     }
     if state.name in CONTEXT:
         found |= {f"context/{name}": np.array(value) for name, value in CONTEXT[state.name].items()}
-    return found | pair_counts(state.composition, files, round(DROPPED_PS / state.frame_every_ps))
+    pairs = pair_counts(state.composition, files, round(DROPPED_PS / state.frame_every_ps))
+    return found | pairs | {"rdf_every_ps": np.array(state.frame_every_ps)}
 
 
 def constant_volume(state: State, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -244,8 +246,11 @@ def constant_volume(state: State, files: Sequence[Mapping[str, Any]]) -> dict[st
     names, molecule = molecule_numbers(state.composition)
     system = moving_system(names, edge_A=float(files[0]["edge"][0]), cutoff_A=CUTOFF_A, switch_A=SWITCH_A)
     masses = np.array([system.getParticleMass(i)._value for i in range(system.getNumParticles())])
-    displacements = [mean_square_displacement(centres(file["positions"], masses, molecule)) for file in files]
-    times = state.frame_every_ps * np.arange(len(displacements[0]), dtype=np.float64)
+    kinds = np.array([list(state.composition).index(name) for name in names])  # in the order of their formulas
+    displacements = np.array([
+        displacement_of_kinds(centres(file["positions"], masses, molecule), kinds) for file in files
+    ])
+    times = state.frame_every_ps * np.arange(displacements.shape[-1], dtype=np.float64)
     per_piece = round(1e3 * SPECTRUM_PIECE_PS / SPECTRUM_INTERVAL_FS)
     edges = np.arange(0.0, SPECTRUM_MAX_PER_CM + 1.0, SPECTRUM_BIN_PER_CM)
     spectra = [
@@ -258,10 +263,15 @@ def constant_volume(state: State, files: Sequence[Mapping[str, Any]]) -> dict[st
     ]  # fmt: skip
     return {
         "pressure_series": np.array([file["pressure"] for file in files], dtype=np.float32),
-        "diffusion": np.array([diffusion(one, times).value_cm2_s for one in displacements]),
+        "pressure_every_ps": np.array(state.every_ps),
+        "diffusion": np.array([diffusion(one[0], times).value_cm2_s for one in displacements]),
+        "displacement": displacements.astype(np.float32),
+        "displacement_times": times,
         "spectrum": np.array(spectra),
         "spectrum_edges": edges,
+        "spectrum_piece_ps": np.array(SPECTRUM_PIECE_PS),
         **pair_counts(state.composition, files, 0),
+        "rdf_every_ps": np.array(state.frame_every_ps),
     }
 
 

@@ -34,12 +34,13 @@ TEMPERATURE_K: Final = 400.0
 STARTS: Final = ("liquid_6_gfn1md-300K-0", "liquid_6_gfn1md-500K-1")  # 1.05 g/cm³, GFN1-xTB's own geometries
 N_STEPS: Final = 700
 TIMESTEP_FS: Final = 2.0
+SAMPLE_EVERY: Final = 5
 DROPPED_PS: Final = 0.2
 FRICTION_PER_PS: Final = 2.0
 RDF_MAX_A: Final = 4.85  # less than half the box
 PUBLICATION: Final = Publication(
     name="ecemc_gfn1_md",
-    version="1.0.0",
+    version="1.1.0",
     title="What GFN1-xTB's own liquid does: structure and pressure of six molecules of EC and EMC",
     about="Frames of GFN1-xTB's own liquid of 2 EC and 4 EMC at 400 K and 1.05 g/cm3, and the pair counts and "
     "pressures of two replicas of 1.4 ps each: the quantum version of ecemc_gaff2_md, at the length that a core "
@@ -90,7 +91,9 @@ def simulated(replica: Replica, scratch: Path, *, n_steps: int = N_STEPS) -> Tra
     """Run one replica."""
     arguments = {"method": PUBLICATION.level_of_theory, "verbosity": 0, "accuracy": 1.0}
     spec = ModelSpec(name="gfn1", kind="ase", options={"factory": "tblite.ase:TBLite", "arguments": arguments})
-    plan = Schedule(n_steps=n_steps, friction_per_ps=FRICTION_PER_PS, sample_every=5, frame_every=5)
+    plan = Schedule(
+        n_steps=n_steps, friction_per_ps=FRICTION_PER_PS, sample_every=SAMPLE_EVERY, frame_every=SAMPLE_EVERY
+    )
     (track,) = run(load(spec, device="cpu"), [replica], plan, progress=no_progress, scratch=scratch)
     return track
 
@@ -111,7 +114,9 @@ def publish(out: Path, tracks: list[tuple[Replica, Track]]) -> None:
     found: dict[str, Float] = {
         "temperature_K": np.array(TEMPERATURE_K),
         "pressure_series": np.array([track.pressure_bar[kept] for _, track in tracks]),
+        "pressure_every_ps": np.array(1e-3 * TIMESTEP_FS * SAMPLE_EVERY),
         **pair_counts(COMPOSITION, files, dropped, r_max_A=RDF_MAX_A),
+        "rdf_every_ps": np.array(1e-3 * TIMESTEP_FS * SAMPLE_EVERY),
     }
     out.mkdir(parents=True, exist_ok=True)
     write_frames(out / "frames.xyz.gz", records)

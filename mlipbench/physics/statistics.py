@@ -65,6 +65,7 @@ ARMS: Final[dict[str, tuple[float, float]]] = {
 }
 QUANTILE_WIDTH: Final[dict[str, float]] = {"quantile_95": 1.1, "median": 1.0}
 FEWEST_UNITS_OF_QUANTILE: Final = 6  # with fewer, shares of rows are alike by chance
+MISSED_BY_RANKS: Final = 0.035  # on each side
 FARTHEST: Final = 1000.0  # an upper end so many times the value says nothing, and is left open
 
 
@@ -127,7 +128,7 @@ def estimate(
     have a bound take them in the logarithm of the distance from it, with arms of unequal length (`ARMS`). Shares and
     rates get exact intervals, a share that of as many trials as there are units. Quantiles, for which the jackknife is
     inconsistent, get Woodruff's interval: that of the share of rows below the value, taken back to values; it has no
-    end where the sample has none.
+    end where the sample has none. With one row a unit it is exact.
 
     Args:
         rows: shape (n_rows, k), as `reducer` wants them.
@@ -255,6 +256,8 @@ def _woodruff(values: Float, unit: Int, reducer: str, *, confidence: float) -> E
     """Take the interval of the share of rows below the value, from unit to unit, back to the values."""
     q, n_units = QUANTILES[reducer], int(unit.max()) + 1
     value = float(np.quantile(values, q))
+    if len(values) == n_units:
+        return _between_ranks(values, q, value=value)
     if n_units < FEWEST_UNITS_OF_QUANTILE:
         return Estimate(value, None, None, None, n_units)
     n_rows = np.bincount(unit, minlength=n_units)
@@ -267,6 +270,24 @@ def _woodruff(values: Float, unit: Int, reducer: str, *, confidence: float) -> E
     low = None if below <= 1.0 / len(values) else min(float(ends[0]), value)
     high = None if above >= 1.0 - 1.0 / len(values) else max(float(ends[1]), value)
     return Estimate(value, 0.5 * float(ends[3] - ends[2]), low, high, n_units)
+
+
+def _between_ranks(values: Float, q: float, *, value: float) -> Estimate:
+    """Return the interval between two of the sorted values, exact for any distribution of independent ones.
+
+    Each end is missed in 3.5 % of cases at most, so that five values have an interval about their median.
+
+    Source: W. R. Thompson, Ann. Math. Stat. 7, 122 (1936).
+    """
+    n, ordered = len(values), np.sort(values)
+    below = stats.binom.cdf(np.arange(n), n, q)  # chance that so many values at most lie below the truth
+    lower = np.flatnonzero(below <= MISSED_BY_RANKS)  # numbers of values that can be taken as lower ends
+    upper = np.flatnonzero(1.0 - below <= MISSED_BY_RANKS)
+    low = min(float(ordered[lower[-1]]), value) if len(lower) else None
+    high = max(float(ordered[upper[0]]), value) if len(upper) else None
+    half = np.sqrt(q * (1.0 - q) / n)
+    ends = np.quantile(values, np.clip([q - half, q + half], 0.0, 1.0))
+    return Estimate(value, 0.5 * float(ends[1] - ends[0]) if n > 1 else None, low, high, n)
 
 
 @cache

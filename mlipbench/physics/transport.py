@@ -13,6 +13,7 @@ from mlipbench.units import BOLTZMANN_EV_PER_K, PASCAL_PER_EV_PER_CUBIC_ANGSTROM
 
 YEH_HUMMER: Final = 2.837297479  # of a cubic cell
 FIT_FROM, FIT_TO = 0.1, 0.5  # shares of the trajectory: later, few origins are left
+ROUNDING: Final = 1e-9
 SQUARE_CM_PER_S_PER_SQUARE_ANGSTROM_PER_PS: Final = 1e-4
 
 
@@ -78,23 +79,43 @@ def mean_square_displacement(where: Float) -> Float:
     return found
 
 
-def diffusion(displacement_A2: Float, times_ps: Float) -> Diffusion:
-    """Return the diffusion coefficient from the slope between a tenth and a half of the trajectory's length.
+def diffusion(displacement_A2: Float, times_ps: Float, *, length_ps: float | None = None) -> Diffusion:
+    """Return the diffusion coefficient from the slope between a tenth and a half of a length.
+
+    Two runs of different lengths are compared over the same lags: molecules rattle in cages before they wander, so that
+    the slope depends on when it is taken.
 
     Args:
         displacement_A2: shape (n,), mean square displacement.
         times_ps: shape (n,), lags from 0.
+        length_ps: that the window is taken of; None takes the last lag.
 
     Raises:
         NotApplicable: fewer than three points are left to fit.
     """
-    chosen = (times_ps >= FIT_FROM * times_ps[-1]) & (times_ps <= FIT_TO * times_ps[-1]) & (times_ps > 0.0)
+    length = float(times_ps[-1]) if length_ps is None else length_ps
+    first, last = FIT_FROM * length * (1.0 - ROUNDING), FIT_TO * length * (1.0 + ROUNDING)
+    chosen = (times_ps >= first) & (times_ps <= last) & (times_ps > 0.0)
     if chosen.sum() < 3:
-        raise NotApplicable(f"a diffusion coefficient needs more than {len(times_ps)} frames")
+        raise NotApplicable(
+            f"a diffusion coefficient needs more than {chosen.sum()} lags between {first:.3g} and {last:.3g} ps"
+        )
     slope = float(np.polynomial.Polynomial.fit(times_ps[chosen], displacement_A2[chosen], 1).convert().coef[1])
     logs = np.log(np.maximum(displacement_A2[chosen], 1e-300))
     exponent = float(np.polynomial.Polynomial.fit(np.log(times_ps[chosen]), logs, 1).convert().coef[1])
     return Diffusion(value_cm2_s=slope / 6.0 * SQUARE_CM_PER_S_PER_SQUARE_ANGSTROM_PER_PS, exponent=exponent)
+
+
+def displacement_of_kinds(where: Float, kind: Int) -> Float:
+    """Return the mean square displacement of all molecules, and of each kind, shape (1 + n_kinds, n_frames).
+
+    Args:
+        where: shape (n_frames, n_molecules, 3), Å.
+        kind: shape (n_molecules,), from 0 without gaps; of a single kind the second row equals the first.
+    """
+    rows = [mean_square_displacement(where[:, kind == k]) for k in range(int(kind.max()) + 1)]
+    shares = np.bincount(kind) / len(kind)
+    return np.array([shares @ np.array(rows), *rows])
 
 
 def diffusion_stderr_cm2_s(where: Float, times_ps: Float, *, n_blocks: int) -> float:

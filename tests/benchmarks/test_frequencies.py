@@ -17,6 +17,7 @@ from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import score
 from mlipbench.core.model import Float, Model
+from mlipbench.core.policy import counted, row_score
 from mlipbench.core.view import Bars, Parity
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 from mlipbench.physics.vibrations import compared, vibrations, zero_point_energy_eV
@@ -242,6 +243,38 @@ def test_one_molecule_is_lost_and_the_others_go_on(
     assert isinstance(left_out, Bars)
     assert left_out.values.tolist() == [3.0, 1.0]
     assert left_out.labels[1].endswith(": H2O")
+
+
+def test_a_lost_molecule_is_named_and_costs(molecules: Dataset, context: Context) -> None:
+    """The three others are exact; the fourth counts as bad."""
+    for elements in (None, molecules.spec.elements):
+        lost = model(Raises(names=NAMES), elements=elements)
+        value = next(v for v in MADE.score(MADE.observe(lost, molecules, context), molecules) if not v.part)
+        assert (value.metric, value.failed, value.n_all, value.n) == ("wavenumber_rmse", ("H2O",), 4, 3)
+        assert counted(METRICS[0], value).value == pytest.approx(np.sqrt(100.0**2 / 4.0), abs=0.1)
+    found = MADE.score(MADE.observe(model(elements=("H", "C", "O")), molecules, context), molecules)
+    assert all((v.failed, v.n_all) == ((), 4) for v in found if not v.part)
+
+
+def test_conformers_are_lost_together(molecules: Dataset, context: Context) -> None:
+    given = replace(molecules, trajectory=("a", "a", "b", "b"))
+    value = next(v for v in MADE.score(MADE.observe(model(Raises(names=NAMES)), given, context), given) if not v.part)
+    assert value.failed == ("a",) and value.samples is not None and value.samples.units == ("b",)
+    with pytest.raises(ModelFailure, match="H2O the model failed"):
+        MADE.observe(model(Raises(names=NAMES)), replace(molecules, trajectory=("a",) * 4), context)
+
+
+class Flat(SpringCalculator):
+    def answer(self, atoms: Atoms) -> Answer:
+        return 0.0, np.zeros((len(atoms), 3))
+
+
+def test_no_forces_at_all_score_nothing(molecules: Dataset, context: Context) -> None:
+    values = MADE.score(MADE.observe(model(Flat(names=NAMES)), molecules, context), molecules)
+    value = next(v for v in values if v.metric == "wavenumber_rmse" and not v.part)
+    assert value.zero == pytest.approx(100.0)  # every molecule is past the scale
+    assert value.value == pytest.approx(np.sqrt((np.concatenate(reference(molecules)) ** 2).mean()))
+    assert row_score(METRICS, values, MADE.expects(molecules)) == 0.0
 
 
 def test_what_is_not_covered_is_left_out(molecules: Dataset, context: Context) -> None:

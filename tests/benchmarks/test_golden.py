@@ -85,7 +85,7 @@ GOLDEN: dict[str, tuple[tuple[int, int], dict[str, float]]] = {
         },
     ),
     "symmetry": (
-        (1, 1),
+        (2, 2),
         {
             "permutation_energy": 2.783053,
             "rotation_energy": 15.673992,
@@ -113,7 +113,8 @@ def test_numbers_stay_with_their_version(name: str, data: Dataset, context: Cont
     made = benchmarks.benchmark(name)()
     values = made.score(made.observe(Crooked(), data, context), data)
     assert (about.observe_version, about.score_version) == versions
-    assert {v.metric: v.value for v in values if not v.part} == pytest.approx(numbers, rel=1e-6, abs=1e-9)
+    found = {v.metric: v.value for v in values if not v.part and not v.metric.startswith("round_off")}
+    assert found == pytest.approx(numbers, rel=1e-6, abs=1e-9)
 
 
 def test_speed_stays_with_its_version(data: Dataset) -> None:
@@ -123,7 +124,7 @@ def test_speed_stays_with_its_version(data: Dataset) -> None:
         "single_n_atoms": np.array([100.0]), "single_wall_and_cpu_s": np.array([[0.1, 0.2], [0.2, 0.2], [0.4, 0.5]]),
         "batch_n_atoms": np.array([400.0]), "batch_wall_and_cpu_s": np.array([[0.1, 0.2], [0.2, 0.4], [0.3, 0.8]]),
     }  # fmt: skip
-    assert (made.about.observe_version, made.about.score_version) == (1, 1)
+    assert (made.about.observe_version, made.about.score_version) == (1, 2)
     assert {v.metric: v.value for v in made.score(seen, data)} == pytest.approx({
         "single_atoms_per_second": 500.0, "single_atoms_per_cpu_second": 500.0,
         "batch_atoms_per_second": 2000.0, "batch_atoms_per_cpu_second": 1000.0,

@@ -25,6 +25,7 @@ from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import MetricValue, score
 from mlipbench.core.model import Float, Model
+from mlipbench.core.policy import counted, row_score
 from mlipbench.core.view import Bars, Lines
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 from mlipbench.testing.benchmarks import check_benchmark
@@ -316,6 +317,43 @@ def test_a_path_without_answers_is_left_out_altogether(paths: Dataset, context: 
         assert found["path_rmse", ""].n == 2 and found["path_rmse", ""].value < 1e-9
         assert found["not_converged", ""].n == (3 if reason == FAILED else 2)
         assert len([view for view in MADE.views(seen, paths) if isinstance(view, Lines)]) == 2
+
+
+def test_lost_paths_are_named_and_cost(paths: Dataset, context: Context) -> None:
+    """Of the numbers that a path is missing in: of its own band, or all."""
+    names = paths.trajectory[0], len(set(paths.trajectory))
+    whole = list(values(MADE, changed(scale=1.02), paths, context).values())
+    best = row_score(METRICS, whole, MADE.expects(paths))
+    assert best is not None and best > 0.9
+    for kind, fixed in ((RaisesNearby(), ()), (Raises(), (names[0],))):
+        for elements in (None, ("O", "H", "F", "N")):
+            found = values(MADE, model(kind, elements=elements), paths, context)
+            for name in ("barrier_mae", "reaction_energy_mae", "saddle_rmsd"):
+                assert (found[name, ""].failed, found[name, ""].n_all) == ((names[0],), names[1])
+            assert found["path_rmse", ""].failed == found["path_force_rmse", ""].failed == fixed
+            reached = row_score(METRICS, list(found.values()), MADE.expects(paths))
+            assert reached is not None and reached < 0.9
+
+
+def test_a_path_that_is_not_covered_is_only_counted(paths: Dataset, context: Context) -> None:
+    found = values(MADE, model(elements=("F", "N", "H")), paths, context)
+    assert (found["barrier_mae", ""].failed, found["barrier_mae", ""].n_all, found["barrier_mae", ""].n) == ((), 3, 2)
+
+
+def test_no_barrier_at_all_scores_nothing(paths: Dataset, context: Context) -> None:
+    """No forces and a constant energy: nothing moves, and every error is the reference's own number."""
+    found = values(MADE, model(Flat()), paths, context)
+    assert row_score(METRICS, list(found.values()), MADE.expects(paths)) == near(0.0, abs=1e-12)
+    heights = np.minimum(milli("barrier_eV"), 500.0)
+    assert found["barrier_mae", ""].zero == near(float(heights.mean()), rel=1e-6)
+    for name in ("path_rmse", "path_force_rmse", "barrier_mae", "reaction_energy_mae"):
+        metric = next(metric for metric in METRICS if metric.name == name)
+        assert found[name, ""].zero == near(counted(metric, found[name, ""]).value)
+
+
+class Flat(BridgeCalculator):
+    def answer(self, atoms: Atoms) -> Answer:
+        return 0.0, np.zeros((len(atoms), 3))
 
 
 def test_only_single_points_are_left(context: Context) -> None:

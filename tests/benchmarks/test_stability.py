@@ -89,7 +89,7 @@ def test_a_model_that_collapses_fails_with_its_reason(context: Context) -> None:
     seen = made.observe(Broken(name="broken"), moving_case.state("warm"), context)
     assert (seen["failure"] >= 0).all()
     assert (seen["ended"] < 0.8).all()
-    survival, rate, _ = made.score(seen, moving_case.state("warm"))
+    survival, rate, *_ = made.score(seen, moving_case.state("warm"))
     assert survival.value == 0.0
     assert rate.low is not None
     assert rate.low > 0.0

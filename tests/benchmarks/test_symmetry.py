@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,13 +11,14 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 from pair_model import CUTOFF_A, PairModel
 
-from mlipbench.benchmarks.operations import OPERATIONS, random_rotation
+from mlipbench.benchmarks.operations import OPERATIONS, can_be_moved, frames_to_move, random_rotation
 from mlipbench.benchmarks.symmetry import Symmetry
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import MetricValue
-from mlipbench.core.model import Model
-from mlipbench.errors import BadInput, NotApplicable
+from mlipbench.core.model import Model, Predictions
+from mlipbench.core.view import Bars
+from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 
 MADE = Symmetry(n_frames=6)
 
@@ -36,22 +37,42 @@ def test_model_that_obeys_is_found_to(data: Dataset, context: Context) -> None:
 def test_periodic_operations_are_left_out_without_periodic_frames(data: Dataset, context: Context) -> None:
     free = data.take([i for i, atoms in enumerate(data.frames) if not atoms.pbc.any()])
     found = measured(PairModel(), free, context)
-    assert {name.split("_")[0] for name in found} == set(OPERATIONS) - {"wrap", "supercell"}
+    assert {name.split("_")[0] for name in found} - {"round"} == set(OPERATIONS) - {"wrap", "supercell"}
     assert not [name for name in found if name.endswith("stress")]
 
 
 def test_half_of_the_frames_are_periodic(data: Dataset, context: Context) -> None:
     seen = MADE.observe(PairModel(), data, context)
-    assert len(seen["rotation_frame"]) == 6
-    assert len(seen["wrap_frame"]) == 3
-    assert all(data.frames[i].pbc.all() for i in seen["wrap_frame"])
+    assert len(seen["rotation_own"]) == len(seen["frame"]) == 6
+    assert len(seen["wrap_own"]) == 3
+    assert all(data.frames[i].pbc.all() for i in seen["frame"][seen["wrap_own"]])
 
 
-def test_no_frame_of_fitting_size_is_said(data: Dataset, context: Context) -> None:
-    with pytest.raises(NotApplicable, match="no frame of 2 to 1 atoms"):
-        Symmetry(max_atoms=1).observe(PairModel(), data, context)
+def test_what_cannot_be_asked_is_said(data: Dataset, context: Context) -> None:
+    atoms = data.take([i for i, frame in enumerate(data.frames) if len(frame) == 1])
+    with pytest.raises(NotApplicable, match="no frame of two atoms or more"):
+        MADE.observe(PairModel(), atoms, context)
     with pytest.raises(BadInput, match="n_frames is 0"):
         Symmetry(n_frames=0).observe(PairModel(), data, context)
+
+
+def test_the_smallest_frames_of_each_kind_are_taken_where_all_are_large(data: Dataset, context: Context) -> None:
+    seen = Symmetry(n_frames=4, max_atoms=2).observe(PairModel(), data, context)
+    chosen = [data.frames[i] for i in seen["frame"]]
+    for own in ([a for a in data.frames if a.pbc.any()], [a for a in data.frames if not a.pbc.any() and len(a) > 1]):
+        smallest = min(len(atoms) for atoms in own)
+        assert [len(a) for a in chosen if a.pbc.any() == own[0].pbc.any()] == [smallest]
+
+
+def test_a_doubled_cell_has_twice_the_charge(data: Dataset) -> None:
+    crystal = next(atoms for atoms in data.frames if atoms.pbc.all()).copy()
+    crystal.info |= {"charge": -1, "spin": 1}
+    for name, apply in OPERATIONS.items():
+        moved = apply(crystal, np.random.default_rng(0)).atoms
+        assert moved.info["charge"] == (-2 if name == "supercell" else -1)
+        assert can_be_moved(name, crystal)
+    crystal.info["spin"] = 2
+    assert [name for name in OPERATIONS if not can_be_moved(name, crystal)] == ["supercell"]
 
 
 def unlike_neighbours_in_the_list(atoms: Atoms) -> float:
@@ -134,6 +155,67 @@ def test_vectors_that_do_not_turn_are_caught(data: Dataset, context: Context) ->
         assert found[f"{operation}_energy"].value < 1e-6
     for operation in ("permutation", "translation", "wrap", "supercell"):
         assert found[f"{operation}_force"].value < 1e-6
+
+
+@dataclass(frozen=True)
+class Single(PairModel):
+    """Energies of 1000 eV per atom in single precision, as of all electrons."""
+
+    def answer(self, atoms: Atoms) -> tuple[float, np.ndarray, np.ndarray]:
+        energy, forces, stress = super().answer(atoms)
+        order = np.argsort(np.random.default_rng(abs(hash(atoms.positions.tobytes()))).normal(size=len(atoms)))
+        sites = np.full(len(atoms), energy / len(atoms), dtype=np.float32)[order]
+        total = np.float32(0.0)
+        for site in sites:
+            total = np.float32(total + site)
+        return float(total), forces.astype(np.float32).astype(np.float64), stress
+
+
+@dataclass(frozen=True)
+class AlmostTurned(PairModel):
+    """A network that learnt rotations from examples: 3 meV/Å are left, smoothly."""
+
+    def answer(self, atoms: Atoms) -> tuple[float, np.ndarray, np.ndarray]:
+        energy, forces, stress = super().answer(atoms)
+        near = np.array([(pairs := neighbor_list("iD", atoms, CUTOFF_A))[1][pairs[0] == k].sum(axis=0)
+                         for k in range(len(atoms))])  # fmt: skip
+        return energy, forces + 0.003 * np.sin(near[:, ::-1]), stress
+
+
+def test_single_precision_is_no_broken_symmetry(data: Dataset, context: Context) -> None:
+    found = measured(Single(), data, context)
+    definition = {metric.name: metric for metric in MADE.about.metrics}
+    assert found["round_off_energy"].value > 1e-3
+    for name, value in found.items():
+        assert value.value < definition[name].bad, name
+
+
+def test_what_was_learnt_from_examples_is_not_equivariant(data: Dataset, context: Context) -> None:
+    found = measured(AlmostTurned(), data, context)
+    assert found["rotation_force"].value > 1.0
+    assert found["permutation_force"].value < 1e-6
+
+
+def test_a_frame_without_an_answer_costs_itself(data: Dataset, context: Context) -> None:
+    @dataclass(frozen=True)
+    class NoBox(PairModel):
+        """It does not answer for doubled cells, and for no first frame."""
+
+        def predict(self, frames: Sequence[Atoms]) -> Predictions:
+            if any(len(atoms) > largest for atoms in frames) or any(first == atoms for atoms in frames):
+                raise ModelFailure("out of memory")
+            return super().predict(frames)
+
+    largest = max(len(atoms) for atoms in data.frames)
+    first = data.frames[frames_to_move(data, n_frames=6, max_atoms=150)[0]]
+    found = measured(NoBox(), data, context)
+    assert "supercell_energy" not in found
+    assert found["rotation_energy"].value < 1e-6
+    seen = MADE.observe(NoBox(), data, context)
+    assert len(seen["frame"]) == 5 and len(seen["supercell_failed"]) == 3
+    told = " ".join(label for view in MADE.views(seen, data) if isinstance(view, Bars) for label in view.labels)
+    assert "supercell of" in told and "out of memory" in told
+    assert "supercell_energy" in MADE.expects(data)
 
 
 def test_forces_that_keep_the_old_order_are_caught(data: Dataset, context: Context) -> None:

@@ -9,7 +9,7 @@ import pytest
 from ase.calculators.calculator import CalculationFailed
 from ase.optimize import BFGS
 
-from mlipbench.benchmarks.reaction_path import paths_of
+from mlipbench.benchmarks.path_frames import paths_of
 from mlipbench.core.dataset import Dataset
 from mlipbench.data import manifest
 from mlipbench.files.places import shared_folder

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlipbench.physics.conservation import SLOPE_NOISE, STEPS, antisymmetry, loop_work, slope
+from mlipbench.physics.conservation import (
+    SLOPE_NOISE,
+    SLOPES_NOISE,
+    STEPS,
+    THREE_STEPS,
+    antisymmetry,
+    loop_work,
+    slope,
+    slopes,
+)
 
 numbers = st.floats(-3.0, 3.0)
 
@@ -27,6 +36,28 @@ def test_the_error_is_of_fourth_order() -> None:
 def test_noise_is_as_large_as_said() -> None:
     noise = np.random.default_rng(0).normal(size=(20000, 4))
     assert slope(noise, 0.5).std() == pytest.approx(SLOPE_NOISE / 0.5, rel=0.02)
+
+
+@given(st.lists(numbers, min_size=7, max_size=7), st.floats(0.01, 1.0))
+def test_the_slope_of_a_sextic_is_exact(coefficients: list[float], step: float) -> None:
+    polynomial = np.polynomial.Polynomial(coefficients)
+    found = slopes(polynomial(step * np.array(THREE_STEPS)), step)
+    assert found[2] == pytest.approx(coefficients[1], abs=1e-9 / step)
+    # h⁴ of what a fifth power leaves: D(h) = c₁ + c₃h² + c₅h⁴, extrapolated c₁ - c₅h⁴/4
+    assert found[0] == pytest.approx(coefficients[1] - coefficients[5] * step**4 / 4, abs=1e-9 / step)
+    assert found[1] == pytest.approx(coefficients[1] - coefficients[5] * step**4 / 64, abs=1e-9 / step)
+
+
+def test_three_steps_bound_the_truncation_of_two() -> None:
+    for step in (0.4, 0.2, 0.1):
+        wide, narrow, best = slopes(np.exp(step * np.array(THREE_STEPS)), step)
+        assert abs(best - 1.0) < 0.1 * abs(narrow - 1.0) < 0.1 * abs(wide - 1.0)
+        assert abs(wide - best) == pytest.approx(abs(wide - 1.0), rel=0.1)
+
+
+def test_noise_of_three_steps_is_as_large_as_said() -> None:
+    noise = np.random.default_rng(0).normal(size=(20000, 6))
+    assert slopes(noise, 0.5).std(axis=0) == pytest.approx(np.array(SLOPES_NOISE) / 0.5, rel=0.02)
 
 
 @given(st.integers(2, 6), st.integers(0, 10**6))

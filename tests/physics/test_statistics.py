@@ -187,3 +187,23 @@ def test_percentile_is_open_where_the_sample_ends() -> None:
 def test_quantile_of_too_few_units_has_no_interval(reducer: str) -> None:
     found = estimate(np.abs(np.random.default_rng(0).normal(size=(100, 1))), np.repeat(np.arange(5), 20), reducer)
     assert (found.low, found.high) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("reducer", "q", "n"),
+    [("median", 0.5, 5), ("median", 0.5, 6), ("median", 0.5, 12), ("median", 0.5, 30), ("quantile_95", 0.95, 200)],
+)
+def test_quantile_of_single_rows_lies_between_two_of_them_as_often_as_it_should(reducer: str, q: float, n: int) -> None:
+    """Of n uniform numbers the share below q is binomial, so the chance of each interval is known."""
+    found = estimate(np.arange(1.0, n + 1.0)[:, None], np.arange(n), reducer)
+    assert found.low is not None and found.high is not None
+    # Rows l and u hold the truth between them where at least l and at most u - 1 numbers lie below it.
+    missed_low, missed_high = stats.binom.cdf(found.low - 1, n, q), stats.binom.sf(found.high - 1, n, q)
+    assert 0.93 <= 1.0 - missed_low - missed_high <= 0.99
+    assert missed_low + stats.binom.pmf(found.low, n, q) > 0.035, "the next row would do"
+    assert missed_high + stats.binom.pmf(found.high - 1, n, q) > 0.035
+
+
+def test_median_of_four_rows_has_no_interval() -> None:
+    found = estimate(np.arange(4.0)[:, None], np.arange(4), "median")
+    assert (found.low, found.high) == (None, None)

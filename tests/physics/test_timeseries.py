@@ -17,9 +17,11 @@ from mlipbench.physics.timeseries import (
     autocorrelation,
     block_errors,
     equilibration,
+    foreseen,
     mean_over_replicas,
     smallest_detectable,
     statistical_inefficiency,
+    trend,
 )
 
 N_DRAWS = 200
@@ -175,8 +177,39 @@ def test_block_errors_agree_with_the_closed_form() -> None:
             block_errors(np.zeros(3), n_blocks=n_blocks)
 
 
-def test_smallest_detectable_difference_is_found_four_times_in_five() -> None:
+@pytest.mark.parametrize("freedom", [1, 2, 7, 10_000])
+def test_smallest_detectable_difference_is_found_four_times_in_five(freedom: int) -> None:
+    """By the very test whose interval is shown: Student's t with an error that is itself an estimate."""
     rng, n = np.random.default_rng(9), 20_000
-    difference = smallest_detectable(1.0, 2.0)
-    seen = difference + rng.normal(size=n) + 2.0 * rng.normal(size=n)
-    assert np.mean(np.abs(seen) > 1.959964 * np.sqrt(5.0)) == pytest.approx(0.8, abs=0.01)
+    difference = smallest_detectable(1.0, 2.0, freedom=freedom)
+    error = np.sqrt(5.0 * rng.chisquare(freedom, size=n) / freedom)
+    seen = difference + np.sqrt(5.0) * rng.normal(size=n)
+    assert np.mean(np.abs(seen) > stats.t.ppf(0.975, freedom) * error) == pytest.approx(0.8, abs=0.012)
+
+
+def test_the_reference_foresees_how_sure_a_run_will_be() -> None:
+    rng = np.random.default_rng(11)
+    reference = mean_over_replicas(list(ar1(rng, n=20_000, time=10.0, n_replicas=4)))
+    run = foreseen(reference, every_ps=0.5, n_replicas=3, length_ps=400.0)
+    assert run.correlation_ps == pytest.approx(0.5 * 0.5 * inefficiency_of(10.0), rel=0.15)
+    means = [ar1(rng, n=800, time=10.0, n_replicas=3).mean() for _ in range(300)]
+    assert run.stderr == pytest.approx(np.std(means), rel=0.2)
+
+
+def test_swings_leave_no_drift_whatever_the_length() -> None:
+    """An energy that is kept and swings by 0.3: an ordinary line has slopes of 0.2 in a tenth of a picosecond."""
+    for length, most in ((0.3, 0.01), (1.0, 1e-3), (10.0, 1e-4)):
+        times = np.arange(0.0, length, 0.004)
+        for phase in (0.0, 1.0, 2.0):
+            swing = 0.3 * np.sin(2.0 * np.pi * 30.0 * times + phase)
+            assert abs(trend(times, swing).slope) < most
+            assert trend(times, swing - 5.0 * times).slope == pytest.approx(-5.0, abs=most)
+
+
+def test_white_noise_in_a_slope_is_known() -> None:
+    rng, times = np.random.default_rng(12), np.arange(0.0, 1.0, 0.01)
+    found = [trend(times, rng.normal(size=100)) for _ in range(400)]
+    slopes, noises = (np.array([getattr(one, name) for one in found]) for name in ("slope", "noise"))
+    assert np.sqrt(np.mean(noises**2)) == pytest.approx(np.sqrt(np.mean(slopes**2)), rel=0.15)
+    with pytest.raises(BadInput, match="four samples"):
+        trend(times[:3], times[:3])

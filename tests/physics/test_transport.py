@@ -11,6 +11,7 @@ from mlipbench.physics.transport import (
     centres,
     diffusion,
     diffusion_stderr_cm2_s,
+    displacement_of_kinds,
     finite_size_correction_cm2_s,
     mean_square_displacement,
 )
@@ -48,8 +49,25 @@ def test_exponent_tells_how_atoms_move() -> None:
     cage = np.random.default_rng(3).normal(size=(100, 500, 3))
     assert diffusion(mean_square_displacement(cage), times).exponent == pytest.approx(0.0, abs=0.02)
     assert diffusion(6.0 * D_A2_PS * times, times).value_A2_ps == pytest.approx(D_A2_PS)
-    with pytest.raises(NotApplicable, match="frames"):
+    with pytest.raises(NotApplicable, match="lags"):
         diffusion(times[:4], times[:4])
+
+
+def test_one_curve_has_one_coefficient_over_one_window() -> None:
+    """A cage of 2 Å² that opens in 5 ps: the window tells another coefficient in a run of 15 than in one of 200 ps."""
+    times = 0.25 * np.arange(800)
+    curve = 6.0 * 0.11 * times + 2.0 * (1.0 - np.exp(-times / 5.0))
+    short = times <= 15.0
+    ours = diffusion(curve[short], times[short])
+    assert ours.value_cm2_s / diffusion(curve, times).value_cm2_s > 1.1
+    assert diffusion(curve, times, length_ps=15.0).value_cm2_s == pytest.approx(ours.value_cm2_s, rel=1e-9)
+
+
+def test_kinds_of_molecules_wander_apart() -> None:
+    where = walk(np.random.default_rng(5), n_frames=40, n_molecules=6)
+    found = displacement_of_kinds(where, np.array([0, 1, 1, 0, 1, 1]))
+    np.testing.assert_allclose(found[0], mean_square_displacement(where), atol=1e-9)
+    np.testing.assert_allclose(found[1], mean_square_displacement(where[:, [0, 3]]), atol=1e-9)
 
 
 def test_drift_of_everything_is_no_diffusion() -> None:
