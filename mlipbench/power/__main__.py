@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         "--share", type=float, default=0.9, help="of the training frames for each; 1: a bootstrap (default %(default)s)"
     )
     parser.add_argument("--pairs", type=int, default=2000, help="simulated pairs of equal models (default %(default)s)")
-    parser.add_argument("--power-pairs", type=int, default=200, help="per point of a curve (default %(default)s)")
+    parser.add_argument("--power-pairs", type=int, default=100, help="per point of a curve (default %(default)s)")
     parser.add_argument(
         "--folder", type=Path, default=Path("reports") / "power", help="resumable (default %(default)s)"
     )
