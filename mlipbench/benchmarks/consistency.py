@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
@@ -236,7 +236,7 @@ class Consistency:
         quiet, noise_eV = energy_noise(model, frames, 0.5 * self.step_A, rng, context)
         noise = np.zeros(len(frames))
         noise[quiet.kept] = noise_eV
-        seen: dict[str, Float | Int] = {"noise": noise}
+        seen: dict[str, Any] = {"noise": noise}
         for name, compared in (
             ("force_gradient", along_displacements(model, frames, said, self.n_directions, self.step_A, rng, context)),
             ("stress_strain", along_strains(model, tight.frames, tight.said, self.strain_step, context)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
@@ -158,7 +158,7 @@ def _alone(
         ones.append(split[k])
         kept.append(k)
     changes = _changes("batch", joined(ones), others) if ones else {}
-    lost = {"batch_failed": chosen[np.array(list(failed), dtype=np.int64)]}
+    lost: dict[str, Any] = {"batch_failed": chosen[np.array(list(failed), dtype=np.int64)]}
     lost["batch_reason"] = as_numbers(list(failed.values()))
     return changes | lost | {"batch_frame": chosen[np.array(kept, dtype=np.int64)]}
 

@@ -133,7 +133,7 @@ def score(metric: Metric, value: float, *, zero: float | None = None) -> float:
     if metric.log_scale:
         floor = 1e-300
         value, good, bad = (math.log(max(x, floor)) for x in (value, good, bad))
-    return float(np.clip((value - bad) / (good - bad), 0.0, 1.0))
+    return float(np.clip((value - bad) / (good - bad), 0.0, 1.0)) + 0.0  # never minus zero
 
 
 def worst_of_scale(metric: Metric, *, zero: float | None = None) -> float:
