@@ -8,6 +8,7 @@ from typing import Any, Final
 from mlipbench.core.metric import Metric, MetricValue, score
 from mlipbench.core.suite import Limit, ModelEntry, Tier
 from mlipbench.core.view import View
+from mlipbench.data.units import is_guessed
 from mlipbench.report import verdicts
 from mlipbench.report.board import STATE_WORDS, Cell, Line, State
 from mlipbench.report.cards import card, provenance
@@ -245,15 +246,22 @@ def _shown(line: Line, metric: Metric, value: MetricValue | None, model: str, pa
         f"n = {value.n}", f"score {rating:.2f}" if judged else metric.role,
         "" if value.zero is None else f"a model that knows nothing: {number(value.zero)}",
         f"no answer for {', '.join(value.failed)}" if value.failed else "",
+        "the data name no trajectories, so independent blocks of frames were guessed" if _is_guessed(value) else "",
     ]  # fmt: skip
     return {
         "state": "measured", "text": measured(value), "spread": spread(value), "n": value.n,
         "value": f"{value.value:.6g}",
         "tint": "" if part or not judged else f"s{round(10 * rating)}",
-        "title": "" if part else ", ".join(text for text in title if text), "n_of": n_of(value),
+        "title": "" if part else ", ".join(text for text in title if text),
+        "n_of": n_of(value) or (f"{value.n}, guessed" if _is_guessed(value) else ""),
         "limits": [{"text": _bounds(limit), "past": past_limit(limit, value.value)} for limit in limits],
         "key": (model, line.name, metric.name, part),
     }  # fmt: skip
+
+
+def _is_guessed(value: MetricValue) -> bool:
+    """Were the independent units guessed, as the data name no trajectories?"""
+    return value.samples is not None and any(is_guessed(unit) for unit in value.samples.units)
 
 
 def _bounds(limit: Limit) -> str:

@@ -17,6 +17,8 @@ def number(value: float, *, uncertainty: float | None = None) -> str:
 
     >>> number(0.012345), number(1234.5), number(3.2e-9), number(82.13, uncertainty=9.21)
     ('0.0123', '1230', '3.2×10⁻⁹', '82.1')
+    >>> number(2.23, uncertainty=130.0)
+    '2.2'
     """
     if value == 0.0:
         return "0"
@@ -25,7 +27,8 @@ def number(value: float, *, uncertainty: float | None = None) -> str:
         return f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPT)}"
     digits = 2 - math.floor(math.log10(abs(value)))
     if uncertainty is not None and uncertainty > 0.0:
-        digits = min(1 - math.floor(math.log10(uncertainty)), digits + 2)
+        # two digits of the value stand, however uncertain it is
+        digits = max(min(1 - math.floor(math.log10(uncertainty)), digits + 2), digits - 1)
     return _fixed(value, digits)
 
 
