@@ -34,7 +34,8 @@ def in_wide_cell(atoms: Atoms, *, vacuum_A: float = VACUUM_A) -> Atoms:
     edges_A = np.ptp(atoms.positions, axis=0) + vacuum_A
     boxed.set_cell(np.diag(edges_A), scale_atoms=False)
     boxed.set_pbc(True)
-    boxed.positions = atoms.positions - atoms.positions.min(axis=0) + vacuum_A / 2.0
+    # By whole numbers, so that the digits of positions, and with them round-off, stay those of the frame.
+    boxed.positions = atoms.positions + np.round(vacuum_A / 2.0 - atoms.positions.min(axis=0))
     return boxed
 
 

@@ -41,11 +41,13 @@ BODY_ORDER: Final = Metric(
 )  # fmt: skip
 DIFFERENCE: Final = Metric(
     name="mixed_difference", title="Mixed difference", unit="", better="higher", good=1.0, bad=1e-8, log_scale=True,
+    role="diagnostic",
     says="root of the mean squared mixed difference over all sets of so many neighbours and over random arrangements,"
     " relative to the features, each in units of its own size; interval over arrangements",
 )  # fmt: skip
 RESOLUTION: Final = Metric(
     name="resolution", title="Resolution", unit="", better="lower", good=1e-8, bad=1e-3, log_scale=True,
+    role="diagnostic",
     says="smallest mixed difference of all neighbours that stands out of round-off, seen in the numbers and"
     " when the same arrangement is turned and reordered, mean over arrangements; interval over arrangements",
 )  # fmt: skip
@@ -71,7 +73,7 @@ class BodyOrder:
         question="How many atoms at once does the model's view of an atom depend on?",
         metrics=METRICS,
         observe_version=1,
-        score_version=1,
+        score_version=2,
         source="inclusion and exclusion; the body-order expansion of R. Drautz, Phys. Rev. B 99, 014104 (2019)",
         seconds=5.0,
     )

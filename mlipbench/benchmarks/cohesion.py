@@ -4,8 +4,8 @@ condensed  four molecules or more, neutral: rigid molecules are pushed together 
            apart until they are alone; of large frames, a molecule and those around it
 company    fewer, or charged: likewise, but nothing says that they must attract each other as they stand
 atoms      crystals, slabs, single molecules, and frames of which no condensed piece can be taken: all atoms are scaled,
-           up to 1.15 times their distances (1.4, where the energy still falls there), as what lies beyond is nothing that
-           data of such matter teach
+           up to 1.15 times their distances (1.4, where the energy still falls there), as data of such matter teach
+           nothing of what lies beyond
 
 Only centres (or atoms) move, and the cell with them. Nothing is compared with any reference. The slope of the energy
 must be what forces and stress say (the molecular virial), which a stress of the wrong sign breaks.
@@ -37,7 +37,7 @@ from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.measure import squares
 from mlipbench.core.metric import Metric, MetricValue, Severity
-from mlipbench.core.model import Float, Model
+from mlipbench.core.model import Bool, Float, Model
 from mlipbench.core.view import Axis, Lines, View
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 from mlipbench.physics.scans import shape_of
@@ -174,7 +174,7 @@ class Cohesion:
             "failed_kind": np.array([scan.kind for scan, _ in failures], dtype=np.int64), **seen, **virial,
         }  # fmt: skip
 
-    def _told(self, model: Model, scan: Scan, context: Context) -> dict[str, Float]:
+    def _told(self, model: Model, scan: Scan, context: Context) -> dict[str, Float | Bool]:
         """Return what the model says of one scan; energies per molecule, less those of the molecules alone."""
         for outer in ATOMS_OUTER:
             scales = self._scales(scan, outer)
@@ -243,7 +243,9 @@ class Cohesion:
         numbers, known = covered_by(model, data)
         offered = numbers[spread_out(known, CANDIDATES * self.n_frames)]
         small = [k for k in offered.tolist() if len(data.frames[k]) <= self.max_atoms]
-        scans = [scan for k in (small or offered.tolist()) for scan in self._molecular(data, k)]
+        scans = [scan for k in small for scan in self._molecular(data, k)]
+        if all(scan.kind != 0 for scan in scans):  # of large frames, a piece
+            scans += [scan for k in offered.tolist() if k not in small for scan in self._molecular(data, k)]
         order = sorted(scans, key=lambda scan: (scan.kind, -int(scan.one.atoms.pbc.any()), -scan.one.n_molecules))
         if order and order[0].kind == 0:
             return [scan for scan in order if scan.kind == 0][: self.n_frames]

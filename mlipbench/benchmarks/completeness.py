@@ -41,19 +41,19 @@ TOLD_APART: Final = Metric(
 DISTANCES: Final = tuple(
     Metric(
         name=f"{name}_distance", title=f"{name.capitalize().replace('_', '-')} pair: difference", unit="",
-        better="higher", good=1e-3, bad=1e-6, log_scale=True,
+        better="higher", good=1e-3, bad=1e-6, log_scale=True, role="diagnostic",
         says=f"{_OF}, for {pair}, mean over elements; interval over elements",
     )
     for name, pair in _PAIRS.items()
 )  # fmt: skip
 CONTROLS: Final = Metric(
     name="control_difference", title="Equal surroundings: difference", unit="", better="lower", good=1e-9, bad=1e-6,
-    log_scale=True,
+    log_scale=True, role="check", severity="good to know",
     says=f"{_OF}, largest of two rotated pairs and a mirrored one, mean over elements; interval over elements",
 )  # fmt: skip
 DISPLACED: Final = Metric(
     name="displacement_change", title="Displaced neighbours: difference", unit="", better="higher", good=1e-4, bad=1e-6,
-    log_scale=True,
+    log_scale=True, role="diagnostic",
     says=f"{_OF}, between an arrangement and itself with its neighbours displaced at random, smallest of three, mean"
     " over elements; interval over elements",
 )  # fmt: skip
@@ -77,7 +77,7 @@ class Completeness:
         question="Which surroundings that differ look the same to the model?",
         metrics=METRICS,
         observe_version=1,
-        score_version=1,
+        score_version=2,
         source="S. N. Pozdnyakov et al., Phys. Rev. Lett. 125, 166001 (2020), with corrected coordinates",
         seconds=2.0,
     )

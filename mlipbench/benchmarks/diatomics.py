@@ -188,13 +188,13 @@ class Diatomics:
             values = np.array([value for value, _ in rows[metric.name]])
             units: Names = np.array([name for _, name in rows[metric.name]])
             if metric.name in (*SHARES, "not_computed"):
-                value = share_of(metric, values > 0.0, units)
+                made = share_of(metric, values > 0.0, units)
             else:
-                value = value_of(metric, np.column_stack([values, np.ones(len(values))]), units, "mean")
+                made = value_of(metric, np.column_stack([values, np.ones(len(values))]), units, "mean")
             if not metric.name.startswith("collapsed"):  # there all pairs that fail are in the share
                 left = () if metric.name == "not_computed" else tuple(lost)
-                value = replace(value, failed=left, n_all=n_pairs)
-            found.append(value)
+                made = replace(made, failed=left, n_all=n_pairs)
+            found.append(made)
         return tuple(found)
 
     def views(self, seen: Observation, data: Dataset) -> tuple[View, ...]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 METRICS: Final = tuple(
     Metric(
         name=f"{operation}_change", title=f"{operation.capitalize()}: change", unit="", better="lower",
-        good=1e-10, bad=1e-4, log_scale=True,
+        good=1e-10, bad=1e-4, log_scale=True, role="check", severity="must",
         says=f"root of the mean squared change of the feature vector over atoms under {operation}, divided by the root"
         " mean squared norm in that frame; interval over trajectories",
     )
@@ -52,7 +52,7 @@ class FeatureSymmetry:
         question="Do the numbers that describe an atom obey the symmetries of its surroundings?",
         metrics=METRICS,
         observe_version=1,
-        score_version=1,
+        score_version=2,
         source="invariance under permutations of like atoms, translations, rotations and reflections:"
         " A. P. Bartók, R. Kondor & G. Csányi, Phys. Rev. B 87, 184115 (2013)",
         grade="verification",

@@ -31,7 +31,7 @@ class Crooked(Sums):
 GOLDEN: dict[str, tuple[Sums, tuple[int, int], dict[str, float]]] = {
     "feature_symmetry:FeatureSymmetry": (
         Crooked(),
-        (1, 1),
+        (1, 2),
         {
             "permutation_change": 0.00585686767,
             "rotation_change": 0.00723166939,
@@ -43,7 +43,7 @@ GOLDEN: dict[str, tuple[Sums, tuple[int, int], dict[str, float]]] = {
     ),
     "completeness:Completeness": (
         Sums(order=3),
-        (1, 1),
+        (1, 2),
         {
             "pairs_told_apart": 2,
             "two_body_distance": 0.576768727,
@@ -55,7 +55,7 @@ GOLDEN: dict[str, tuple[Sums, tuple[int, int], dict[str, float]]] = {
     ),
     "body_order:BodyOrder": (
         Sums(order=3),
-        (1, 1),
+        (1, 2),
         {
             "body_order": 4,
             "mixed_difference neighbours=1": 0.0576224834,
