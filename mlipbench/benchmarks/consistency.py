@@ -245,7 +245,7 @@ class Consistency:
             seen |= compared.observation(name, quiet)
             seen |= {
                 f"{name}_failed": chosen[np.array(list(lost), dtype=np.int64)],
-                f"{name}_reason": as_numbers(list(lost.values())),
+                f"{name}_reason": np.asarray(as_numbers(list(lost.values())), dtype=np.int64),
             }
         return seen
 

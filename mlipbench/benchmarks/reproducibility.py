@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
@@ -158,8 +158,10 @@ def _alone(
         ones.append(split[k])
         kept.append(k)
     changes = _changes("batch", joined(ones), others) if ones else {}
-    lost: dict[str, Any] = {"batch_failed": chosen[np.array(list(failed), dtype=np.int64)]}
-    lost["batch_reason"] = as_numbers(list(failed.values()))
+    lost = {
+        "batch_failed": chosen[np.array(list(failed), dtype=np.int64)],
+        "batch_reason": np.asarray(as_numbers(list(failed.values())), dtype=np.int64),
+    }
     return changes | lost | {"batch_frame": chosen[np.array(kept, dtype=np.int64)]}
 
 

@@ -147,7 +147,9 @@ class Symmetry:
             of_frame, row = np.unique(own, return_inverse=True)
             change = seen[metric.name].reshape(len(own), -1)
             n = np.bincount(row) * change.shape[1]
-            square = np.bincount(row, (change**2).sum(axis=1)) - n * self._explained(seen, what)[of_frame] ** 2
+            square = (
+                np.bincount(row, (change**2).sum(axis=1)) - n * self._explained(seen, operation, what)[of_frame] ** 2
+            )
             rows = np.column_stack([np.maximum(square, 0.0) * SCALE[what] ** 2, n])
             value = value_of(metric, rows, units[of_frame], "root_mean")
             found.append(with_failures(value, operation, seen, data))
@@ -179,10 +181,14 @@ class Symmetry:
         return (*shown, *failures_view(seen, data, n_used=len(seen["frame"])))
 
     @staticmethod
-    def _explained(seen: Observation, what: str) -> Float:
-        """Return what round-off may explain, in eV per atom, eV/Å or eV/Å^3; shape (n_frames,)."""
+    def _explained(seen: Observation, operation: str, what: str) -> Float:
+        """Return what round-off may explain, in eV per atom, eV/Å or eV/Å^3; shape (n_frames,).
+
+        A doubled cell has twice the energy to be rounded, in a sum of twice as many terms.
+        """
         most = MOST[what] + (seen["single_energy"] if what == "energy" else 0.0)
-        return np.asarray(SIGMAS * np.minimum(seen[f"round_off_{what}"], most))
+        sigmas = SIGMAS * (2.0 if operation == "supercell" else 1.0)
+        return np.asarray(sigmas * np.minimum(seen[f"round_off_{what}"], most))
 
 
 def _changes(original: Predictions, own: Sequence[int], moved: Sequence[Moved], said: Predictions) -> dict[str, Float]:
