@@ -160,7 +160,7 @@ def _power(
         {"worse_by": size, "forces_on_test": asdict(a), "one_headline": asdict(b)} for size, a, b in curve
     ]  # fmt: skip
     found["one_headline"] = {" ".join(key): asdict(share) for key, share in zip(headline, each, strict=True)}
-    reach = [smallest(SIZES, [a for _, a, _ in curve]), smallest(SIZES, [b for _, _, b in curve])]
+    reach = [smallest(SIZES, shares) for shares in ([a for _, a, _ in curve], [b for _, _, b in curve])]
     found["smallest_with_80_percent"] = {"forces_on_test": reach[0], "one_headline": reach[1]}
     named = {"all forces on test": [point[1] for point in curve], "one headline number": [point[2] for point in curve]}
     figure.write_text(svg(SIZES, named), encoding="utf-8")

@@ -43,9 +43,9 @@ def svg(sizes: Sequence[float], curves: Mapping[str, Sequence[Share]]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" font-family="sans-serif" '
         'font-size="12" fill="#333333"><rect width="100%" height="100%" fill="#ffffff"/>'
     ]
-    for height in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
-        (left, y), (right, _) = place(0.0, height), place(max(sizes), height)
-        parts += [_line([(left, y), (right, y)], "#dddddd"), _text(left - 6, y + 4, f"{100 * height:.0f}", "end")]
+    for level in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
+        (left, y), (right, _) = place(0.0, level), place(max(sizes), level)
+        parts += [_line([(left, y), (right, y)], "#dddddd"), _text(left - 6, y + 4, f"{100 * level:.0f}", "end")]
     for size in sizes:
         x, y = place(size, 0.0)
         parts.append(_text(x, y + 16, f"{100 * size:.0f}", "middle"))
