@@ -53,6 +53,9 @@ CARVED: Final = 48  # atoms of a piece of a large frame
 CHARGED: Final = 0.8  # times sums of covalent radii, where ions of opposite charge repel each other for certain
 ATOMS_INNER: Final = 0.85  # scale; 1.6 times the density
 ATOMS_OUTER: Final = (1.15, 1.4)  # scales; the second for frames that are squeezed themselves
+# Contacts of molecules, in sums of covalent radii: nearer than this no liquid comes (H-H 0.8 Å, H-O 1.25 Å, O-O 1.7 Å,
+# Ar 2.8 Å, an electronvolt or more up the wall, where 2000 K are 0.17 eV), and data teach nothing.
+REACH: Final = 1.3
 NOBLE: Final = ("He", "Ne", "Ar", "Kr", "Xe", "Rn")
 
 
@@ -71,7 +74,12 @@ METRICS: Final = (
     ),
     _flag(
         "collapse", "Collapse", "fatal",
-        "these that do not repel when pushed together, or whose wall has a hole of 5 % of the depth",
+        "these that do not repel when pushed together, or whose wall has a hole of 5 % of the depth, of molecules up to"
+        f" contacts of {REACH:g} sums of covalent radii",
+    ),
+    _flag(
+        "collapse_farther", "Collapse farther in", "good to know",
+        "these likewise, of molecules as near as they are pushed, where no liquid comes",
     ),
     _flag(
         "unbound", "Unbound", "fatal",
@@ -132,8 +140,8 @@ class Cohesion:
         title="Cohesion",
         question="Does matter hold together, and does it keep apart?",
         metrics=METRICS,
-        observe_version=2,
-        score_version=2,
+        observe_version=3,
+        score_version=3,
         source="rigid-molecule volume scans after I.-B. Magdău et al., npj Comput. Mater. 9, 146 (2023); molecular"
         " virial: M. P. Allen & D. J. Tildesley, Computer Simulation of Liquids (2017), section 2.4",
         grade="verification",
@@ -182,31 +190,38 @@ class Cohesion:
             energy = predict_pieces(model, frames, context, remark=KINDS[scan.kind]).energy
             if scan.kind != 2 or int(np.argmin(energy)) < len(energy) - 1:
                 break
+        reach = min(touching_scale(scan.one, nearest=REACH), 0.95) if scan.kind == 0 else float(scales[0])
         is_alone = scan.kind == 0 and scan.is_known
         alone = float(energies_alone(model, [scan.one], context)[0]) if is_alone else float(energy[-1])
         found = virials(model, [_moved(scan.one, scale) for scale in VIRIAL_SCALES], context)
         return {
-            "scale": scales, "energy": (energy - alone) / scan.one.n_molecules, "virial_told": found.told,
-            "virial_slope": found.slope, "virial_known": found.known,
+            "scale": scales, "reach": np.array(reach), "energy": (energy - alone) / scan.one.n_molecules,
+            "virial_told": found.told, "virial_slope": found.slope, "virial_known": found.known,
         }  # fmt: skip
 
     def score(self, seen: Observation, data: Dataset) -> tuple[MetricValue, ...]:
         """Return the share of scans with each flag, and how well the virial keeps its identity."""
         units: Names = np.array(data.trajectory)[seen["frame"]]
         failed: Names = np.array(data.trajectory)[seen["failed_frame"]]
-        shapes = [shape_of(energy) for energy in seen["energy"]]
+        whole = [shape_of(energy) for energy in seen["energy"]]
+        shapes = [
+            shape_of(energy[scale >= reach - 1e-9])
+            for energy, scale, reach in zip(seen["energy"], seen["scale"], seen["reach"], strict=True)
+        ]
         condensed, company = seen["kind"] == 0, seen["kind"] == 1
         of_failed = seen["failed_kind"]
         own = {
             "no_minimum": (~company, of_failed != 1, "no_minimum"), "collapse": (~company, of_failed != 1, "collapse"),
             "unbound": (condensed, of_failed == 0, "unbound"),
             "double_minimum": (~company, of_failed != 1, "double_minimum"),
+            "collapse_farther": (~company, of_failed != 1, "collapse"),
             "company_collapse": (company, of_failed == 1, "collapse"),
         }  # fmt: skip
         found = []
         for name, (kept, lost, field) in own.items():
             if kept.any():
-                hit = np.array([getattr(shape, field) for shape in shapes], dtype=bool)
+                judged = whole if name == "collapse_farther" else shapes
+                hit = np.array([getattr(shape, field) for shape in judged], dtype=bool)
                 value = share_of(DEFINED[name], hit[kept], units[kept])
                 left = tuple(failed[lost].tolist())
                 found.append(replace(value, failed=left, n_all=value.n + len(set(left))))

@@ -53,11 +53,12 @@ GOLDEN: dict[str, Case] = {
         },
     ),
     "cohesion": (
-        broken.FlippedStress, broken.argon, {"n_frames": 2, "n_points": 16}, (2, 2),
+        broken.FlippedStress, broken.argon, {"n_frames": 2, "n_points": 16}, (3, 3),
         {
             "no_minimum": 0,
             "double_minimum": 0,
             "collapse": 0,
+            "collapse_farther": 0,
             "unbound": 0,
             "not_computed": 0,
             "virial_identity": 1.66306047,

@@ -72,9 +72,9 @@ TABLE: dict[str, tuple[Callable[[], Calculator], set[str], set[str]]] = {
     ),
     "collapsing wall": (
         broken.CollapsingWall,
-        {"cohesion.collapse", "compression.holes", "compression.with_holes", "diatomics.collapsed"},
-        {"cohesion.no_minimum", "cohesion.double_minimum", "compression.collapsed", "compression.extra_minima",
-         "diatomics.tortuosity", "diatomics.spurious_minima", "diatomics.force_flips", "diatomics.repulsion_rank",
+        {"cohesion.collapse_farther", "compression.holes", "compression.with_holes", "diatomics.collapsed"},
+        {"cohesion.collapse", "cohesion.no_minimum", "cohesion.double_minimum", "compression.collapsed",
+         "compression.extra_minima", "diatomics.tortuosity", "diatomics.spurious_minima", "diatomics.force_flips", "diatomics.repulsion_rank",
          "diatomics.attraction_rank", "diatomics.energy_jump"},
     ),
     "noise": (
