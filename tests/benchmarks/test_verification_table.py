@@ -74,7 +74,8 @@ TABLE: dict[str, tuple[Callable[[], Calculator], set[str], set[str]]] = {
         broken.CollapsingWall,
         {"cohesion.collapse_farther", "compression.holes", "compression.with_holes", "diatomics.collapsed"},
         {"cohesion.collapse", "cohesion.no_minimum", "cohesion.double_minimum", "compression.collapsed",
-         "compression.extra_minima", "diatomics.tortuosity", "diatomics.spurious_minima", "diatomics.force_flips", "diatomics.repulsion_rank",
+         "compression.extra_minima", "diatomics.tortuosity", "diatomics.spurious_minima", "diatomics.force_flips",
+         "diatomics.repulsion_rank",
          "diatomics.attraction_rank", "diatomics.energy_jump"},
     ),
     "noise": (
