@@ -257,10 +257,13 @@ def _write_page(given: Namespace, suite: Suite, tier: Tier, keys: Mapping[str, t
     board = table.leaderboard([one.result for one in stored], suite, tier=tier)
     console.print(table.head(board, width=console.width), crop=False)
     for model in board.everyone:
-        for check in board.checks[model]:
-            if check.state == "failed":
-                kind = "check failed" if check.decides else "good to know"
-                _say(f"{kind}: {model}, {check.row}: {check.says}")
+        failed = [check for check in board.checks[model] if check.state == "failed"]
+        for check in failed:
+            if check.decides:
+                _say(f"check failed: {model}, {check.row}: {check.says}")
+        known = [check.title for check in failed if not check.decides]
+        if known:
+            _say(f"good to know: {model}: {len(known)} checks that do not decide ({', '.join(known)})")
     _say(f"leaderboard: {written}")
 
 

@@ -17,13 +17,14 @@ from mlipbench.report.compare import Difference, difference, shared_units
 
 N_DRAWS: Final = 20_000
 POWER: Final = 0.8
+NOISE: Final = 0.05  # a number that is less sure than that by itself is never worse, whatever the tolerance keeps out
 METHOD: Final = (
     "All merits of the suite are one family. Each is compared on the units (trajectories, systems) that both models "
     "have: the mean over units of the logarithm of the ratio of the two models' own values, with Student's t; counts "
-    "by exact tests. A number is worse when chance alone makes the smallest p-value of the whole family that small in "
-    "fewer than the stated share of suites, and when it is worse by more than the metric's tolerance. The distribution "
-    f"of the smallest p-value is drawn with {N_DRAWS} random weightings of the units, which keep the correlations "
-    "between numbers made of the same units."
+    "by exact tests. A number is worse when it is so by more than the metric's tolerance, and when between equally "
+    "good models the smallest p-value of all numbers past their tolerance is that small in fewer than the stated share of "
+    f"suites. The distribution of that smallest p-value is drawn with {N_DRAWS} random weightings of the units, which "
+    "keep the correlations between numbers made of the same units."
 )
 
 
@@ -140,11 +141,11 @@ def answers(questions: Sequence[Question], *, error_rate: float) -> list[Answer]
     """
     told = [one for one in questions if one.p is not None]
     smallest = np.sort(_smallest_p(told))
-    level = float(np.quantile(smallest, error_rate)) if told else 0.0
+    level = min(NOISE, float(np.quantile(smallest, error_rate))) if told else 0.0
     out = []
     for one in questions:
         adjusted = None if one.p is None else (1 + int(np.searchsorted(smallest, one.p, "right"))) / (1 + N_DRAWS)
-        beyond_noise = adjusted is not None and adjusted <= error_rate
+        beyond_noise = adjusted is not None and adjusted <= error_rate and (one.p or 0.0) <= NOISE
         out.append(Answer(
             question=one, adjusted_p=adjusted, worse=beyond_noise and one.worse_by > one.tolerance,
             detectable=_detectable(one, level),
@@ -153,14 +154,14 @@ def answers(questions: Sequence[Question], *, error_rate: float) -> list[Answer]
 
 
 def _smallest_p(told: Sequence[Question]) -> Float:
-    """Draw the smallest p-value of equally good models, shape (N_DRAWS,).
+    """Draw the smallest p-value of equally good models, shape (N_DRAWS,), among numbers past their tolerance.
 
     Each unit gets a random weight, the same in all numbers made of it. The sums of weighted influences are normal with
     the right correlations; divided by one random standard error for all numbers of the same units they are Student's t.
+    A number whose noise does not reach its tolerance can be no false alarm, and is no question that costs the others.
     """
-    pairs = [
-        (one.domain, one.error) for one in told if one.error is not None and one.error.influence and one.error.stderr
-    ]
+    asked = [one for one in told if one.error is not None and one.error.influence and one.error.stderr]
+    pairs = [(one.domain, one.error) for one in asked if one.error is not None]
     smallest = np.ones(N_DRAWS)
     if pairs:
         drawn = _shares(pairs) @ _normal(
@@ -168,16 +169,22 @@ def _smallest_p(told: Sequence[Question]) -> Float:
         )
         furthest: dict[float, Float] = {}
         groups: dict[tuple[str, tuple[str, ...], float], int] = {}
-        for (domain, error), normal in zip(pairs, drawn, strict=True):
+        for one, (domain, error), normal in zip(asked, pairs, drawn, strict=True):
             group = groups.setdefault((domain, tuple(error.influence), error.freedom), len(groups))
             own = normal / _spread(group, error.freedom)
+            own[own * (error.stderr or 1.0) <= _least_shift(one, error)] = -np.inf
             furthest[error.freedom] = np.maximum(furthest.get(error.freedom, -np.inf), own)
         smallest = np.min([stats.t.sf(own, freedom) for freedom, own in furthest.items()], axis=0)
-    others = len(told) - len(pairs)
+    others = len(told) - len(asked)
     if others:  # whatever has no units is independent of all else
         uniform = np.random.default_rng(2).random(N_DRAWS)
         smallest = np.minimum(smallest, -np.expm1(np.log1p(-uniform) / others))
     return smallest
+
+
+def _least_shift(one: Question, error: Difference) -> float:
+    """Return the tolerance in the quantity that is tested."""
+    return math.log1p(one.tolerance) if error.is_ratio else one.tolerance * abs(one.old.value)
 
 
 def _shares(pairs: Sequence[tuple[str, Difference]]) -> Float:
