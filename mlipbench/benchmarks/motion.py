@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 from scipy import stats
 
+from mlipbench.benchmarks.frames import predict_all
 from mlipbench.benchmarks.molecular import LONE_ELEMENTS, radii_A
 from mlipbench.core.benchmark import Context
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.dynamics import OwnDynamics, Replica, Schedule, Track
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Float, Int, Model
-from mlipbench.errors import BadInput, NotApplicable
+from mlipbench.errors import BadInput, MissingPackage, ModelFailure, NotApplicable
 from mlipbench.physics.masses import repartitioned
 from mlipbench.physics.molecules import find_bonds, find_molecules, unwrap
 from mlipbench.physics.statistics import CONFIDENCE
@@ -173,7 +174,14 @@ def moved(
         keeps_velocities=True,
     )
     is_own = wanted.driver == "own" and isinstance(model, OwnDynamics) and plan.thermostat == "langevin"
-    tracks = run(model, replicas, plan, progress=context.progress, scratch=context.scratch, by_own_engine=is_own)
+    try:
+        tracks = run(model, replicas, plan, progress=context.progress, scratch=context.scratch, by_own_engine=is_own)
+    except MissingPackage:
+        raise
+    except NotApplicable as refusal:
+        # one that answers where the dynamics begins covers the system, and must not choose where to stop
+        predict_all(model, [replica.atoms for replica in replicas], context, remark="frames to start from")
+        raise ModelFailure(f"the model answers for the frames to start from and refuses others: {refusal}") from None
     kept = tracks if is_whole else tuple(until(track, settling_ps + common_ps) for track in tracks)
     return Moved(replicas=tuple(replicas), tracks=kept, molecules=tuple(molecules), is_own=is_own)
 

@@ -12,7 +12,7 @@ from scipy import stats
 from mlipbench.benchmarks.comparison import bars
 from mlipbench.benchmarks.density import DEFINED as DENSITY
 from mlipbench.benchmarks.density import Density
-from mlipbench.benchmarks.frames import predict
+from mlipbench.benchmarks.frames import predict_all
 from mlipbench.benchmarks.motion import Motion
 from mlipbench.core.benchmark import About, Context, Observation
 from mlipbench.core.dataset import Dataset
@@ -114,7 +114,7 @@ class Transferability(Motion):
         home = self.home or states[0]
         if home not in states:
             raise unknown("state", home, states, where="transferability, parameter home")
-        said = predict(model, data.frames, context, remark="frames")
+        said = predict_all(model, data.frames, context, remark="frames")
         seen: dict[str, Float] = {
             "forces": said.forces,
             "stress": said.stress,

@@ -31,7 +31,7 @@ def measure(metric: Metric, rows: Float, units: Sequence[str], reducer: str, *, 
         rows, unit = sum_by_unit(rows, unit, n_units=len(names)), np.arange(len(names))
     order = np.argsort(unit, kind="stable")
     rows, unit = rows[order], unit[order]
-    lowest, highest = _bounds(metric, rows, reducer)
+    lowest, highest = bounds(metric, rows, reducer)
     found = estimate(rows, unit, reducer, lowest=lowest, highest=highest)
     return MetricValue(
         metric=metric.name, part=part, value=found.value, stderr=found.stderr, low=found.low, high=found.high,
@@ -39,7 +39,7 @@ def measure(metric: Metric, rows: Float, units: Sequence[str], reducer: str, *, 
     )  # fmt: skip
 
 
-def _bounds(metric: Metric, rows: Float, reducer: str) -> tuple[float | None, float | None]:
+def bounds(metric: Metric, rows: Float, reducer: str) -> tuple[float | None, float | None]:
     """Return where the interval ends: at the metric's bounds, and at 0 for a mean of which less is better.
 
     Rows beyond a bound say that a mean is taken of signed numbers and its size comes later: it has no such bound.

@@ -16,7 +16,7 @@ from typing import Final, Literal, TypeAlias, cast
 
 import numpy as np
 
-from mlipbench.core.measure import by_unit
+from mlipbench.core.measure import bounds, by_unit
 from mlipbench.core.metric import Metric, MetricValue, Samples, score
 from mlipbench.core.model import Float
 from mlipbench.errors import unknown
@@ -147,32 +147,6 @@ def counted_zero(metric: Metric, value: MetricValue) -> float:
     return counted(metric, replace(value, failed=(), n_all=value.n)).value
 
 
-def restricted(value: MetricValue, units: Collection[str], *, metric: Metric | None = None) -> MetricValue | None:
-    """Return a value over some of its units alone, with an interval over them.
-
-    Args:
-        value: of one model.
-        units: names; those that the value does not have are passed over.
-        metric: whose bounds the interval keeps to.
-
-    Returns:
-        None where the value names no units, or none of these is left. `zero` stays that of all units.
-    """
-    old = value.samples
-    if old is None:
-        return None
-    wanted = [k for k, name in enumerate(old.units) if name in units]
-    failed = tuple(name for name in value.failed if name in units)
-    if not wanted:
-        return None
-    rows = np.isin(old.unit_of_row, wanted)
-    samples = Samples(
-        units=tuple(old.units[k] for k in wanted), unit_of_row=np.searchsorted(wanted, old.unit_of_row[rows]),
-        rows=old.rows[rows], reducer=old.reducer,
-    )  # fmt: skip
-    return replace(_again(value, samples, metric=metric), failed=failed)
-
-
 def _capped(metric: Metric, samples: Samples, cap: float) -> Samples:
     """Return samples in which each unit has the same weight, and none is worse than the cap."""
     limit = np.minimum if metric.better == "lower" else np.maximum
@@ -224,16 +198,12 @@ def _with_failed(samples: Samples, failed: Sequence[str], cap: float) -> Samples
     )  # fmt: skip
 
 
-def _again(value: MetricValue, samples: Samples, *, metric: Metric | None) -> MetricValue:
+def _again(value: MetricValue, samples: Samples, *, metric: Metric) -> MetricValue:
     """Return a value made of other samples; where the benchmark held back the interval, there is none."""
-    found = estimate(samples.rows, samples.unit_of_row, samples.reducer)
-    held_back = value.low is None and value.samples is not None and len(value.samples.units) > 1
+    lowest, highest = bounds(metric, samples.rows, samples.reducer)
+    found = estimate(samples.rows, samples.unit_of_row, samples.reducer, lowest=lowest, highest=highest)
+    held_back = value.low is None and value.high is None and value.samples is not None and len(value.samples.units) > 1
     new = replace(value, value=found.value, n=found.n_units, samples=samples)
-    if held_back or found.low is None or found.high is None:
+    if held_back:
         return replace(new, stderr=None, low=None, high=None)
-    lowest = -np.inf if metric is None or metric.lowest is None else metric.lowest
-    highest = np.inf if metric is None or metric.highest is None else metric.highest
-    return replace(
-        new, stderr=found.stderr, low=float(np.clip(found.low, lowest, highest)),
-        high=float(np.clip(found.high, lowest, highest)),
-    )  # fmt: skip
+    return replace(new, stderr=found.stderr, low=found.low, high=found.high)

@@ -58,7 +58,7 @@ def slopes(values: Float, step: float) -> Float:
 
     >>> x = 1.0 + 0.5 * np.array(THREE_STEPS)
     >>> [round(float(found), 6) for found in slopes(x**5, 0.5)]
-    [4.75, 4.984375, 5.0]
+    [4.984375, 4.999023, 5.0]
     """
     wide, narrow = slope(values[..., :4], step), slope(values[..., 2:], 0.5 * step)
     return np.stack([wide, narrow, (16.0 * narrow - wide) / 15.0], axis=-1)

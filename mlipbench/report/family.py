@@ -22,8 +22,8 @@ METHOD: Final = (
     "All merits of the suite are one family. Each is compared on the units (trajectories, systems) that both models "
     "have: the mean over units of the logarithm of the ratio of the two models' own values, with Student's t; counts "
     "by exact tests. A number is worse when it is so by more than the metric's tolerance, and when between equally "
-    "good models the smallest p-value of all numbers past their tolerance is that small in fewer than the stated share of "
-    f"suites. The distribution of that smallest p-value is drawn with {N_DRAWS} random weightings of the units, which "
+    "good models the smallest p-value of all numbers past their tolerance is that small in fewer than the stated share "
+    f"of suites. The distribution of that p-value is drawn with {N_DRAWS} random weightings of the units, which "
     "keep the correlations between numbers made of the same units."
 )
 

@@ -248,7 +248,7 @@ def test_bounds_hold_for_means_of_sizes_and_not_for_sizes_of_means(metric: Metri
 
 def test_what_referees_compare() -> None:
     merits = {metric.name: metric.tolerance for metric in EnergyForceStress.about.metrics if metric.role == "merit"}
-    assert merits == {"energy_rmse": 0.1, "energy_shape_rmse": 0.1, "force_rmse": 0.05, "stress_rmse": 0.1}
+    assert merits == {"energy_rmse": 0.5, "energy_shape_rmse": 0.1, "force_rmse": 0.05, "stress_rmse": 0.15}
     assert {m.role for m in EnergyForceStress.about.metrics} == {"merit", "diagnostic"}
 
 

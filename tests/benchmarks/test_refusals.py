@@ -39,13 +39,12 @@ SKIPS: Final = "a refusal (NotApplicable) of one frame whose elements the model 
 KNOWN: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         (
-            "symmetry", "feature_symmetry", "completeness",
-            "body_order", "smoothness", "locality", "extensivity", "consistency", "reproducibility", "diatomics",
-            "compression", "cohesion", *IN_MOTION,
+            "feature_symmetry", "completeness",
+            "body_order", "smoothness", "locality", "extensivity", "consistency", "diatomics",
+            "compression", "cohesion",
         ),
         SKIPS,
     ),
-    "transferability": f"{SKIPS}; states where dynamics failed are missing in the worst of all states",
 }  # fmt: skip
 MORE: Final[Mapping[str, dict[str, Any]]] = {"equation_of_state": {"elements": ("Si", "Cu", "Ne", "W", "Al", "Ge")}}
 

@@ -129,8 +129,10 @@ def test_single_precision_is_noise_and_no_jump(data: Dataset, context: Context) 
     found = measured(Potential(enveloped, precision=np.float32), data, context)
     for quantity in ("energy", "force", "force_constant"):
         assert found[f"{quantity}_jump"] < 5.0 * found[f"{quantity}_floor"] + 1e-9
-    # The last digit of distances of 2 Å is 2e-7 Å, and curvatures are some 10 eV/Å².
-    assert 1e-5 < found["force_floor"] < 0.1
+    # The last digit of distances of 2 Å is 2e-7 Å, and curvatures are some 10 eV/Å². Which place stands out most among
+    # noise is chance, and differs from processor to processor; some have forces too small for noise.
+    assert found["force_floor"] < 0.1
+    assert found["force_constant_floor"] > 1e-4
     rough = measured(Potential(truncated, precision=np.float32), data, context, made=DIMERS)
     assert rough["energy_jump"] == pytest.approx(EDGE["E"], rel=0.01)
 

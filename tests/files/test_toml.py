@@ -21,7 +21,10 @@ def test_plain_values_become_a_frozen_noun() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"abuot": ""}, r"^s\.toml: unknown key 'abuot'\. Did you mean 'about'\? Allowed: about, models, name"),
+        (
+            {"abuot": ""},
+            r"^s\.toml: unknown key 'abuot'\. Did you mean 'about'\? Allowed: about, error_rate, failures",
+        ),
         ({"rows": [{**GOOD["rows"][0], "splti": "x"}]}, r"row 'a': unknown key 'splti'\. Did you mean 'split'\?"),
         ({"rows": [{"name": "a"}]}, r"row 'a': the key '.*benchmark' is missing"),
         ({"rows": [{**GOOD["rows"][0], "tiers": ["slow"]}]}, r"row 'a': .*'slow' does not fit: .*'quick'"),
