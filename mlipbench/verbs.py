@@ -263,7 +263,7 @@ def _write_page(given: Namespace, suite: Suite, tier: Tier, keys: Mapping[str, t
                 _say(f"check failed: {model}, {check.row}: {check.says}")
         known = [check.title for check in failed if not check.decides]
         if known:
-            _say(f"good to know: {model}: {len(known)} checks that do not decide ({', '.join(known)})")
+            _say(f"good to know: {model} fails what does not decide: {', '.join(known)}")
     _say(f"leaderboard: {written}")
 
 

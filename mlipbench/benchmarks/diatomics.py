@@ -57,9 +57,8 @@ def _shape(
     )  # fmt: skip
 
 
-_WALL: Final = (
-    "whose energy at the nearest distance is not 1 eV above its minimum, or that the model does not answer there"
-)
+REACH: Final = 1.2  # times a curve's nearest distance (0.6 sums of radii): no minimum lies farther in, and Cr2's there
+_WALL: Final = "whose energy nowhere inside its minimum is 1 eV above it, or without an answer at the nearest distance"
 METRICS: Final = (
     Metric(
         name="work_mismatch", title="Force against energy", unit="", better="lower", good=1e-5, bad=3e-3,
@@ -112,7 +111,7 @@ class Diatomics:
         question="Is the curve of two atoms sound, from deep inside the wall to beyond the cutoff?",
         metrics=METRICS,
         observe_version=2,
-        score_version=2,
+        score_version=3,
         source="MLIP Arena, homonuclear diatomics (tortuosity, force flips, energy jump, rank correlations), here for"
         " all pairs; work of the force by Simpson's rule",
         grade="verification",
@@ -293,6 +292,15 @@ def _spaced(pairs: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
     return [pairs[int(k)] for k in np.floor(np.arange(n) * len(pairs) / n)]
 
 
+def _wall_eV(x: Float, energy: Float) -> float:
+    """Return how high the energy rises inside its minimum: what atoms must climb before they fall into each other.
+
+    What lies behind the wall is reached by none that does not climb it, so a fit that turns over there is no matter.
+    """
+    minimum = int(np.argmin(np.where(x >= REACH * x[0], energy, np.inf)))
+    return float(energy[: minimum + 1].max() - energy[minimum])
+
+
 def _judged(x: Float, energy: Float, pull: Float, first: int) -> dict[str, float]:
     """Return the numbers of one curve by metric, of its points from the first one with an answer on.
 
@@ -306,7 +314,7 @@ def _judged(x: Float, energy: Float, pull: Float, first: int) -> dict[str, float
     worked = work_mismatch(energy, pull, step, least=LEAST_WORK_EV)
     found = {
         "work_mismatch": float(worked.mean()) if len(worked) else np.nan,
-        "collapsed": float(refused or energy[0] - energy.min() < LEAST_WALL_EV),
+        "collapsed": float(refused or _wall_eV(x, energy) < LEAST_WALL_EV),
         "spurious_minima": float(len(minima(energy, prominence=PROMINENCE_EV)) > 1),
         "force_flips": float(sign_changes(pull, threshold=LEAST_PULL_EV_PER_A) > 1),
         "tortuosity": tortuosity(energy),

@@ -28,7 +28,7 @@ GOLDEN: dict[str, Case] = {
         },
     ),
     "diatomics": (
-        broken.CollapsingWall, broken.argon, {"n_points": 141, "farthest_A": 8.0}, (2, 2),
+        broken.CollapsingWall, broken.argon, {"n_points": 141, "farthest_A": 8.0}, (2, 3),
         {
             "work_mismatch": 1.56552412e-05,
             "collapsed": 1,
