@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from mlipbench.benchmarks.molecular import radii_A
@@ -10,6 +12,9 @@ from mlipbench.core.dynamics import Replica, Track
 from mlipbench.core.model import Float, Int
 from mlipbench.errors import ModelFailure
 from mlipbench.physics.failures import KINDS, Failure, Kind, Trajectory, first_failure
+
+# What the positions alone tell, whatever the temperature.
+STRUCTURAL: Final[tuple[Kind, ...]] = ("atoms too close", "hydrogen loss", "fragmentation", "bond change")
 
 
 def ends(wanted: Motion, found: Moved) -> dict[str, Float | Int]:
@@ -68,15 +73,23 @@ def refuse_failed(wanted: Motion, found: Moved) -> None:
             )
 
 
-def refuse_ended(found: Moved) -> None:
-    """Raise when a trajectory ended early, where temperatures that no thermostat holds are none of its criteria.
+def refuse_ended(wanted: Motion, found: Moved) -> None:
+    """Raise when a trajectory ended early or came apart, where temperatures that no thermostat holds are no criterion.
+
+    Without forces, energy is conserved to the last digit while molecules fly apart.
 
     Raises:
         ModelFailure: with the first one's time and reason.
     """
-    for replica, track in zip(found.replicas, found.tracks, strict=True):
+    for replica, track, molecule in zip(found.replicas, found.tracks, found.molecules, strict=True):
         if track.failure:
             raise ModelFailure(f"dynamics at {condition(replica)} ended after {track.ended_ps:.3f} ps: {track.failure}")
+        failure = watched(wanted, replica, track, molecule)
+        if failure is not None and failure.kind in STRUCTURAL:
+            raise ModelFailure(
+                f"dynamics at {condition(replica)} came apart after {failure.time_ps:.3f} ps: {failure.kind}:"
+                f" {failure.reason}"
+            )
 
 
 def condition(replica: Replica) -> str:

@@ -69,7 +69,7 @@ class NveDrift(Motion):
         title="Energy conservation",
         question="Does the energy stay where it is when nothing but the model's forces acts?",
         metrics=METRICS,
-        observe_version=2,
+        observe_version=3,
         score_version=2,
         source="slope of the total energy of velocity-Verlet trajectories, with Hann's weights; D. Frenkel & B. Smit,"
         " Understanding Molecular Simulation (2002), chapter 4",
@@ -84,7 +84,7 @@ class NveDrift(Motion):
         """Run velocity Verlet and keep the total energies.
 
         Raises:
-            ModelFailure: a trajectory ended early.
+            ModelFailure: a trajectory ended early, or its molecules came apart.
             NotApplicable: no temperature is known.
         """
         n_steps = round(1e3 * duration_ps(self, model) / self.timestep_fs)
@@ -97,7 +97,7 @@ class NveDrift(Motion):
             samples_pressure=False,
         )
         found = moved(self, model, data, context, fixed_cell=True, schedule=plan, purpose="nve")
-        refuse_ended(found)
+        refuse_ended(self, found)
         return {
             "time": np.array([track.time_ps for track in found.tracks]),
             "total": np.array([track.potential_eV + track.kinetic_eV for track in found.tracks]),

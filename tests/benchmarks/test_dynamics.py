@@ -23,10 +23,13 @@ from mlipbench.benchmarks.stability import Stability
 from mlipbench.benchmarks.transferability import Transferability, _largest_between
 from mlipbench.benchmarks.velocity_spectrum import VelocitySpectrum
 from mlipbench.benchmarks.velocity_spectrum import expected_noise as spectrum_noise
-from mlipbench.core.benchmark import Context
+from mlipbench.core.benchmark import Context, no_progress
 from mlipbench.core.dynamics import Replica, Track
 from mlipbench.core.metric import MetricValue, score
+from mlipbench.data.manifest import load, source
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
+from mlipbench.models import load as load_model
+from mlipbench.models.entries import read_model
 from mlipbench.physics.rdf import INTER, PairCounts, l1_distance
 from mlipbench.physics.spectrum import spectrum_distance
 from mlipbench.physics.timeseries import mean_over_replicas
@@ -274,3 +277,12 @@ def test_only_what_is_beyond_noise_is_a_merit(kind: type) -> None:
     merits = {metric.name for metric in kind.about.metrics if metric.role == "merit"}
     headline = {metric.name for metric in kind.about.metrics if metric.headline}
     assert headline <= merits <= headline | {"failure_rate", "rdf_excess_intra"}
+
+
+def test_molecules_that_fly_apart_conserve_no_energy_worth_the_name() -> None:
+    """Without forces the total energy never changes; the row fails all the same."""
+    liquid = load(source("ecemc_gaff2_md")).split("mix12-375K-1kbar")
+    model = load_model(read_model("zero").spec, device="cpu")
+    context = Context(seed=0, device="cpu", progress=no_progress)
+    with pytest.raises(ModelFailure, match="came apart"):
+        NveDrift(n_replicas=1, duration_ps=0.2).observe(model, liquid, context)
