@@ -22,6 +22,7 @@ from mlipbench.physics.statistics import SUMS
 from mlipbench.report.board import Board, Cell, Line, assemble
 from mlipbench.report.page import replace_whole
 from mlipbench.report.scores import Check, checks, role
+from mlipbench.report.words import count
 
 SCHEMA: Final = 2
 UNPAIRED_SCHEMA: Final = 1  # written without units
@@ -300,7 +301,7 @@ def _waiver(model: str, failed: Sequence[Check], why: str) -> Waiver:
     first = "; ".join([*told[:3], *(["…"] if len(told) > 3 else [])])
     if not why.strip():
         raise BadInput(
-            f"model '{model}' fails {len(told)} checks ({first}): it is no baseline. "
+            f"model '{model}' fails {count(len(told), 'check')} ({first}): it is no baseline. "
             'Mend the model, or say why it is one with --accept-failed "why".'
         )
     return Waiver(why=why.strip(), checks=told)

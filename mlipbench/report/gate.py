@@ -125,7 +125,10 @@ class Verdicts:
     @property
     def sensitivity(self) -> str:
         """Say what the smallest regressions are that the comparison would have found; empty without a baseline."""
-        known = [one for one in self.verdicts if one.test == "baseline" and one.is_headline and one.value is not None]
+        known = [
+            one for one in self.verdicts
+            if one.test == "baseline" and one.is_headline and one.value is not None and one.value != one.against
+        ]  # fmt: skip
         told = [f"{one.row} {one.metric} {100 * one.detectable:.2g} %" for one in known if one.detectable is not None]
         blind = [f"{one.row} {one.metric}" for one in known if one.detectable is None]
         if not known:

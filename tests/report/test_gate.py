@@ -199,7 +199,7 @@ def test_properties_and_diagnostics_are_not_judged(baseline: Baseline) -> None:
 
 def test_a_model_that_fails_checks_is_no_baseline_without_a_reason(tmp_path: Path) -> None:
     broken, path = run(symmetry=turned(2e-3)), tmp_path / "b.json"
-    with pytest.raises(BadInput, match=r"fails 1 checks \(symmetry: Rotation, forces 0.002.*--accept-failed"):
+    with pytest.raises(BadInput, match=r"fails 1 check \(symmetry: Rotation, forces 0.002.*--accept-failed"):
         gate.write_baseline(broken, SUITE, path)
     assert not path.exists()
     accepted = gate.read_baseline(gate.write_baseline(broken, SUITE, path, accept_failed="the grid is coarse"))
