@@ -90,7 +90,7 @@ class Transferability(Motion):
         question="How do errors grow with the distance from the conditions a model was trained at?",
         metrics=METRICS,
         observe_version=2,
-        score_version=2,
+        score_version=3,
         needs=frozenset({"labels"}),
         source="states and distance as described in docs/metrics.md; after the tests of I. B. Magdău et al., npj"
         " Comput. Mater. 9, 146 (2023)",
@@ -246,17 +246,17 @@ def _kbar(stress: Float) -> Float:
 
 
 def _worst(values: Sequence[MetricValue], of: str, *, failed: tuple[str, ...] = ()) -> MetricValue | None:
-    """Return the largest value of a metric as its own; where the model failed at every state, the scale's worst."""
+    """Return the largest value of a metric as its own, or what is worse; where a state failed, the scale's worst."""
     own = [value for value in values if value.metric == of]
     name = f"worst_{of}"
+    if failed:  # no state is worse than one where the model has no answer
+        value = max([DEFINED[name].bad, *(one.value for one in own)])
+        return MetricValue(metric=name, value=value, n=len(own), failed=failed, n_all=len(own) + len(failed))
     if not own:
-        return MetricValue(metric=name, value=DEFINED[name].bad, n=0, failed=failed) if failed else None
+        return None
     worst = max(own, key=lambda value: value.value)
     low, high = _largest_between(own, is_relative=of != "density_excess")
-    return replace(
-        worst, metric=name, part="", samples=None, low=low, high=high, failed=failed,
-        n_all=len(own) + len(failed) if failed else None,
-    )  # fmt: skip
+    return replace(worst, metric=name, part="", samples=None, low=low, high=high)
 
 
 def _largest_between(own: Sequence[MetricValue], *, is_relative: bool) -> tuple[float | None, float | None]:
