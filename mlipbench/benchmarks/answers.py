@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from mlipbench.benchmarks.frames import predict, together
-from mlipbench.benchmarks.systems import as_numbers, as_texts, left_out_view
+from mlipbench.benchmarks.systems import as_numbers, as_texts, blamed, left_out_view
 from mlipbench.core.benchmark import Context, Observation
 from mlipbench.core.dataset import Dataset
 from mlipbench.core.metric import MetricValue
@@ -59,8 +59,19 @@ class Answered:
         return self
 
 
-def answered(model: Model, groups: Sequence[Sequence[Atoms]], context: Context, *, remark: str) -> Answered:
+def answered(
+    model: Model, groups: Sequence[Sequence[Atoms]], context: Context, *, remark: str, are_whole: bool = False
+) -> Answered:
     """Ask for all frames at once, and group by group where that fails.
+
+    Args:
+        model: to ask.
+        groups: frames that are of use together only.
+        context: to report to.
+        remark: likewise.
+        are_whole: are they frames of the data, moved as a whole or not at all? A model that answers for some then
+            covers all of the same elements, and what it refuses of them is its failure (`systems.blamed`). A piece, or
+            a lone atom, is other matter that a force field may rightly refuse.
 
     Raises:
         MissingPackage: a package of the model is not installed.
@@ -68,7 +79,7 @@ def answered(model: Model, groups: Sequence[Sequence[Atoms]], context: Context, 
     kept: list[int] = []
     parts: list[Predictions] = []
     failed: dict[int, str] = {}
-    refusal: NotApplicable | None = None
+    refused: dict[int, NotApplicable] = {}
     everything = range(len(groups))
     for numbers in (everything, *([k] for k in everything)):
         if not len(numbers):
@@ -80,15 +91,22 @@ def answered(model: Model, groups: Sequence[Sequence[Atoms]], context: Context, 
         except (ModelFailure, NotApplicable) as error:
             if numbers is not everything and isinstance(error, ModelFailure):
                 failed[numbers[0]] = str(error)
-            elif isinstance(error, NotApplicable):
-                refusal = error
+            elif numbers is not everything and isinstance(error, NotApplicable):
+                refused[numbers[0]] = error
             continue
         kept += numbers
         if numbers is everything:
             break
+    known = [atoms for k in kept for atoms in groups[k]]
+    for k, refusal in list(refused.items()) if are_whole else ():
+        blame = blamed(model, groups[k], refusal, answered=known)
+        if isinstance(blame, ModelFailure):
+            failed[k] = str(blame)
+            del refused[k]
     return Answered(
         kept=np.array(kept, dtype=np.int64), said=together(parts) if parts else _nothing(),
-        failed=np.array(list(failed), dtype=np.int64), reasons=tuple(failed.values()), refusal=refusal,
+        failed=np.array(list(failed), dtype=np.int64), reasons=tuple(failed.values()),
+        refusal=next(iter(refused.values()), None),
     )  # fmt: skip
 
 
@@ -174,16 +192,8 @@ class RoundOff:
 
 
 def round_off(model: Model, frames: Sequence[Atoms], rng: np.random.Generator, context: Context) -> RoundOff:
-    """Measure what a cubic leaves of answers along a short random displacement; zero where the model fails on it.
-
-    A frame that is only shifted would keep its distances, and with them most of its round-off.
-    """
-    places = np.linspace(-1.0, 1.0, N_NEAR)
-    ways = [rng.normal(size=(len(atoms), 3)) / 3.0**0.5 for atoms in frames]
-    groups = [
-        [moved(atoms, NEAR_A * float(place) * way) for place in places] for atoms, way in zip(frames, ways, strict=True)
-    ]
-    found = answered(model, groups, context, remark="round-off")
+    """Measure what a cubic leaves of answers along a short random displacement; zero where the model fails on it."""
+    found = along_a_line(model, frames, NEAR_A, N_NEAR, rng, context)
     energy, force, stress = np.zeros((3, len(frames)))
     pieces = np.split(found.said.forces, found.said.offsets[N_NEAR:-1:N_NEAR]) if len(found.kept) else []
     for k, (number, forces) in enumerate(zip(found.kept.tolist(), pieces, strict=True)):
@@ -192,6 +202,19 @@ def round_off(model: Model, frames: Sequence[Atoms], rng: np.random.Generator, c
         force[number] = scatter(forces.reshape(N_NEAR, -1), DEGREE)
         stress[number] = scatter(found.said.stress[own].reshape(N_NEAR, -1), DEGREE)
     return RoundOff(energy=energy, force=force, stress=stress)
+
+
+def along_a_line(
+    model: Model, frames: Sequence[Atoms], reach_A: float, n: int, rng: np.random.Generator, context: Context
+) -> Answered:
+    """Ask for each frame at evenly spaced places along a random displacement, to a root mean square reach per atom.
+
+    A frame that is only shifted would keep its distances, and with them most of its round-off.
+    """
+    places = np.linspace(-reach_A, reach_A, n)
+    ways = [rng.normal(size=(len(atoms), 3)) / 3.0**0.5 for atoms in frames]
+    groups = [[moved(atoms, float(place) * way) for place in places] for atoms, way in zip(frames, ways, strict=True)]
+    return answered(model, groups, context, remark="round-off")
 
 
 def scatter(values: Float, degree: int) -> float:

@@ -167,7 +167,9 @@ class Consistency:
         self._check()
         chosen = covered_frames(model, data, n_frames=self.n_frames, max_atoms=self.max_atoms)
         rng = context.rng()
-        found = answered(model, [[data.frames[i]] for i in chosen], context, remark="frames as they are").or_raise()
+        found = answered(
+            model, [[data.frames[i]] for i in chosen], context, remark="frames as they are", are_whole=True
+        ).or_raise()
         seen: dict[str, Float | Int] = dict(failures("frames", chosen, found))
         chosen = chosen[found.kept]
         awake = shaken(model, [data.frames[i] for i in chosen], found.said, rng, context)

@@ -95,7 +95,9 @@ class Reproducibility:
             ModelFailure: the model is at fault.
         """
         chosen = covered_frames(model, data, n_frames=self.n_frames, max_atoms=self.max_atoms)
-        found = answered(model, [[data.frames[i]] for i in chosen], context, remark="all at once").or_raise()
+        found = answered(
+            model, [[data.frames[i]] for i in chosen], context, remark="all at once", are_whole=True
+        ).or_raise()
         seen: dict[str, Float | Int] = dict(failures("frames", chosen, found))
         chosen, together = chosen[found.kept], found.said
         frames = [data.frames[i] for i in chosen]

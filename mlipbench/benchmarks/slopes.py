@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mlipbench.benchmarks.answers import Answered, answered, moved, round_off, scatter
+from mlipbench.benchmarks.answers import Answered, along_a_line, answered, moved, round_off, scatter
 from mlipbench.core.benchmark import Context, Observation
 from mlipbench.core.model import Float, Int, Model, Predictions
 from mlipbench.errors import ModelFailure
@@ -86,16 +86,8 @@ def _changed(
 def energy_noise(
     model: Model, frames: Sequence[Atoms], step_A: float, rng: np.random.Generator, context: Context
 ) -> tuple[Answered, Float]:
-    """Return the standard deviation of energies about a smooth curve, eV, of the frames that were answered.
-
-    A frame that is only shifted would keep its distances, and with them most of its round-off.
-    """
-    places = np.linspace(-1.0, 1.0, N_ALONG)
-    ways = [rng.normal(size=(len(atoms), 3)) / 3.0**0.5 for atoms in frames]
-    groups = [
-        [moved(atoms, step_A * float(place) * way) for place in places] for atoms, way in zip(frames, ways, strict=True)
-    ]
-    found = answered(model, groups, context, remark="round-off")
+    """Return the standard deviation of energies about a smooth curve, eV, of the frames that were answered."""
+    found = along_a_line(model, frames, step_A, N_ALONG, rng, context)
     energies = found.said.energy.reshape(len(found.kept), N_ALONG)
     return found, np.array([scatter(energy, DEGREE) for energy in energies])
 

@@ -113,7 +113,9 @@ class Symmetry:
         chosen = covered_frames(model, data, n_frames=self.n_frames, max_atoms=self.max_atoms)
         rng = context.rng()
         frames = [data.frames[i] for i in chosen]
-        found = answered(model, [[atoms] for atoms in frames], context, remark="frames as they are").or_raise()
+        found = answered(
+            model, [[atoms] for atoms in frames], context, remark="frames as they are", are_whole=True
+        ).or_raise()
         original, seen = found.said, failures("frames", chosen, found)
         frames, chosen = [frames[k] for k in found.kept], chosen[found.kept]
         seen["frame"] = chosen
@@ -121,7 +123,7 @@ class Symmetry:
             own = [k for k, atoms in enumerate(frames) if can_be_moved(operation, atoms)]
             if own:
                 moved = [apply(frames[k], rng) for k in own]
-                found = answered(model, [[one.atoms] for one in moved], context, remark=operation)
+                found = answered(model, [[one.atoms] for one in moved], context, remark=operation, are_whole=True)
                 seen |= failures(operation, chosen[own], found)
                 own, moved = [own[k] for k in found.kept], [moved[k] for k in found.kept]
                 if own:
