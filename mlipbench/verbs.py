@@ -120,18 +120,24 @@ def judge(given: Namespace) -> int:
     if given.baseline is not None and not path.is_file():
         raise BadInput(f"--baseline {path}: there is no such file. Make one with --write-baseline.")
     baseline = gate.read_baseline(path) if path.is_file() else None
-    verdicts = gate.gate(
-        results, suite, name, baseline, against=given.against or "", tier=tier, error_rate=given.error_rate
-    )
+    verdicts = gate.gate(results, suite, name, baseline, against=given.against or "", tier=tier)
     if given.json is not None:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        page.replace_whole(given.json, gate.as_json(verdicts))
+        _write_verdicts(given.json, gate.as_json(verdicts))
     console = _console()
     if any(verdict.status != "pass" for verdict in verdicts.verdicts):
         console.print(gate.shown(verdicts))
     else:
         console.print(" ".join([verdicts.says, verdicts.sensitivity]).strip(), markup=False)
     return verdicts.exit_code
+
+
+def _write_verdicts(path: Path, text: str) -> None:
+    """Write the verdicts for programs."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        page.replace_whole(path, text)
+    except OSError as error:
+        raise BadInput(f"--json {path}: the verdicts cannot be written ({error.strerror or error}).") from error
 
 
 def listing(given: Namespace) -> int:
@@ -256,7 +262,7 @@ def _write_page(given: Namespace, suite: Suite, tier: Tier, keys: Mapping[str, t
     console = _console()
     board = table.leaderboard([one.result for one in stored], suite, tier=tier)
     console.print(table.head(board, width=console.width), crop=False)
-    for model in board.everyone:
+    for model in board.models:
         failed = [check for check in board.checks[model] if check.state == "failed"]
         for check in failed:
             if check.decides:
@@ -284,6 +290,9 @@ def _suite(given: Namespace) -> Suite:
     if getattr(given, "training_seeds", None) is not None:
         suite = replace(suite, training_seeds=given.training_seeds)
         check_decisions(suite, where="--training-seeds")
+    if getattr(given, "error_rate", None) is not None:
+        suite = replace(suite, error_rate=given.error_rate)
+        check_decisions(suite, where="--error-rate")
     if getattr(given, "failures", None) is not None:
         suite = replace(suite, failures=given.failures)
     if given.data is None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mlipbench.core.metric import Metric, MetricValue, Samples
 from mlipbench.core.model import Float
-from mlipbench.physics.statistics import QUANTILES, estimate, reduce_rows, sum_by_unit
+from mlipbench.physics.statistics import QUANTILES, SUMS, estimate, reduce_rows, sum_by_unit
 
 
 def measure(metric: Metric, rows: Float, units: Sequence[str], reducer: str, *, part: str = "") -> MetricValue:
@@ -55,6 +55,8 @@ def bounds(metric: Metric, rows: Float, reducer: str) -> tuple[float | None, flo
 
 def by_unit(samples: Samples) -> Float:
     """Return the value of each unit alone, in the order of `samples.units`; shape (n_units,)."""
+    if samples.reducer in SUMS and len(samples.rows) == len(samples.units):
+        return SUMS[samples.reducer](samples.rows)
     parts = [samples.rows[samples.unit_of_row == k] for k in range(len(samples.units))]
     return np.array([reduce_rows(part, samples.reducer) for part in parts])
 

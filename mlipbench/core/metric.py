@@ -88,6 +88,7 @@ class MetricValue:
         n_all: units in the data, those that the model does not cover among them; None where all are in `n`.
         training_stderr: standard error from the trainings alone, where several of one recipe were averaged; it is part
             of `stderr`. None for one training.
+        n_trainings: how many were averaged.
         zero: what a model that knows nothing (no forces, constant energy) gets on the same items; None where unknown.
 
     Raises:
@@ -105,6 +106,7 @@ class MetricValue:
     failed: tuple[str, ...] = ()
     n_all: int | None = None
     training_stderr: float | None = None
+    n_trainings: int = 1
     zero: float | None = None
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ Int = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 LARGEST = 1e100  # eV, eV/Å, eV/Å^3: what is larger is no answer, and its square no number
 Progress = Callable[[int, int, str], None]  # done, total, a short remark
+REFERENCE: Final = "reference"  # kind of the models that know nothing, or the labels: marks on a scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

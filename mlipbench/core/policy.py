@@ -12,17 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final
 
 import numpy as np
 
 from mlipbench.core.measure import bounds, by_unit
 from mlipbench.core.metric import Metric, MetricValue, Samples, score
 from mlipbench.core.model import Float
-from mlipbench.errors import unknown
+from mlipbench.core.suite import Policy
 from mlipbench.physics.statistics import QUANTILES, estimate
-
-Policy: TypeAlias = Literal["worst", "exclude", "penalty"]
 
 POLICY_WORDS: Final[Mapping[Policy, str]] = {
     "worst": "every system that a model covers has the same say; one that it has no answer for counts as the metric's"
@@ -33,37 +31,13 @@ POLICY_WORDS: Final[Mapping[Policy, str]] = {
 }
 
 
-def policy_named(name: str) -> Policy:
-    """Return a policy by its name.
-
-    Raises:
-        BadInput: there is none of that name.
-
-    >>> policy_named("worst")
-    'worst'
-    """
-    if name not in POLICY_WORDS:
-        raise unknown("policy", name, POLICY_WORDS)
-    return cast("Policy", name)
-
-
-def answered_units(value: MetricValue) -> frozenset[str]:
-    """Return the names of the units that a value was made of; none where it does not name them."""
-    return frozenset(value.samples.units if value.samples else ()) - frozenset(value.failed)
-
-
-def covered_units(value: MetricValue) -> frozenset[str]:
-    """Return the names of the units that the model covers, answered or not."""
-    return answered_units(value) | frozenset(value.failed)
-
-
 def share_answered(value: MetricValue) -> float:
     """Return the share of the units that a model covers which it gave an answer for.
 
     >>> share_answered(MetricValue(metric="m", value=1.0, n=3, failed=("water dimer",), n_all=9))
     0.75
     """
-    answered = len(answered_units(value)) if value.samples else value.n
+    answered = len(set(value.samples.units) - set(value.failed)) if value.samples else value.n
     return answered / (answered + len(value.failed)) if answered else 0.0
 
 

@@ -10,8 +10,8 @@ from mlipbench.core.model import ModelSpec
 
 Tier: TypeAlias = Literal["quick", "standard", "full"]
 TIERS: tuple[Tier, ...] = ("quick", "standard", "full")
-Failures: TypeAlias = Literal["worst", "exclude", "penalty"]
-FAILURES: tuple[Failures, ...] = ("worst", "exclude", "penalty")
+Policy: TypeAlias = Literal["worst", "exclude", "penalty"]  # of failures; `core.policy` says what each means
+POLICIES: tuple[Policy, ...] = ("worst", "exclude", "penalty")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ class Suite:
     rows: tuple[Row, ...]
     models: tuple[str, ...] = ()
     training_seeds: int = 1
-    failures: Failures = "worst"
+    failures: Policy = "worst"
     error_rate: float = 0.01
 
 

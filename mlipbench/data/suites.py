@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from mlipbench.core.suite import FAILURES, Limit, Row, Suite, Tier
+from mlipbench.core.suite import POLICIES, Limit, Row, Suite, Tier
 from mlipbench.errors import BadInput, unknown
 from mlipbench.files import toml
 from mlipbench.files.places import shared_folder
@@ -51,8 +51,8 @@ def read_suite(text: str) -> Suite:
         raise BadInput(f"{path}: no rows. Add at least one [[rows]] with name, benchmark and data.")
     for row in read.rows:
         _check_row(row, where=f"{path}, row '{row.name}'")
-    if read.failures not in FAILURES:
-        raise unknown("value of 'failures'", read.failures, FAILURES, where=str(path))
+    if read.failures not in POLICIES:
+        raise unknown("value of 'failures'", read.failures, POLICIES, where=str(path))
     rows = tuple(replace(row, data=_beside(row.data, path.parent)) for row in read.rows)
     suite = Suite(
         name=path.stem, version=read.version, about=read.about, rows=rows, models=read.models,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from mlipbench.core.benchmark import Benchmark
 from mlipbench.core.dataset import Dataset
-from mlipbench.core.model import ModelSpec
+from mlipbench.core.model import REFERENCE, ModelSpec
 from mlipbench.core.result import Broken, Result, Skipped
 from mlipbench.core.suite import ModelEntry, Recipe, Row, Suite, Tier
 from mlipbench.data import manifest
@@ -21,7 +21,6 @@ from mlipbench.models.entries import recipe_for
 from mlipbench.store import Store, Stored
 
 TRAIN_ROW = "train"
-REFERENCE = "reference"  # kind of the models that know nothing, or the labels: marks on a scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

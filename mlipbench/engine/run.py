@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 from mlipbench.core.benchmark import About, Benchmark, Context, Observation, expected
 from mlipbench.core.dataset import Dataset
-from mlipbench.core.model import Model, ModelSpec, Progress, Trained
+from mlipbench.core.model import REFERENCE, Model, ModelSpec, Progress, Trained
 from mlipbench.core.result import Broken, Failed, Measured, Outcome, Result, Skipped, Training
 from mlipbench.core.view import View
 from mlipbench.data import manifest
 from mlipbench.engine.ask import asked
-from mlipbench.engine.plan import REFERENCE, Job
+from mlipbench.engine.plan import Job
 from mlipbench.engine.provenance import Clock
 from mlipbench.errors import BadInput, ModelFailure, NotApplicable
 from mlipbench.files.hashes import sha256_of

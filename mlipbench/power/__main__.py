@@ -19,11 +19,12 @@ from mlipbench.data.suites import read_suite
 from mlipbench.power import wrong
 from mlipbench.power.alike import Kept, rows_of, scored, train, trained
 from mlipbench.power.curves import smallest, svg
-from mlipbench.power.pairs import LAWS, Key, Scatter, Share, beyond_noise, judged, moved, stopped
+from mlipbench.power.pairs import LAWS, Key, Scatter, Share, judged, moved, stopped
 
 SIZES: Final = (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4)
 SINGLE: Final = 0.2
 N_FAULTY: Final = 3
+LEAST_MODELS: Final = 4
 SAYS: Final = {
     "signs": "as measured, with random signs",
     "heavy tails": "times Student's t with 3 degrees of freedom",
@@ -57,9 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m mlipbench.power", description=__doc__)
     parser.add_argument("--suite", default="electrolyte")
     parser.add_argument("--model", default="ace-small", help="name of a model with a recipe (default %(default)s)")
-    parser.add_argument("--models", type=int, default=30, help="how many to train (default %(default)s)")
+    parser.add_argument("--models", type=_several, default=30, help="how many to train (default %(default)s)")
     parser.add_argument(
-        "--share", type=float, default=0.9, help="of the training frames for each; 1: a bootstrap (default %(default)s)"
+        "--share",
+        type=_share,
+        default=0.9,
+        help="of the training frames for each; 1: a bootstrap (default %(default)s)",
     )
     parser.add_argument("--pairs", type=int, default=2000, help="simulated pairs of equal models (default %(default)s)")
     parser.add_argument("--power-pairs", type=int, default=100, help="per point of a curve (default %(default)s)")
@@ -67,6 +71,21 @@ def _parser() -> argparse.ArgumentParser:
         "--folder", type=Path, default=Path("reports") / "power", help="resumable (default %(default)s)"
     )
     return parser
+
+
+def _several(text: str) -> int:
+    """Read a number of models: the scatter needs pairs, and faults a few of them."""
+    if not text.isdigit() or int(text) < LEAST_MODELS:
+        raise argparse.ArgumentTypeError(f"{text} is no number of models; {LEAST_MODELS} or more are needed")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    """Read a share of frames."""
+    share = float(text)
+    if not 0.0 < share <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is no share; more than 0 and at most 1 is needed")
+    return share
 
 
 def _real(models: Sequence[Sequence[Result]], suite: Suite, found: dict[str, Any]) -> list[str]:
@@ -96,6 +115,7 @@ def _real(models: Sequence[Sequence[Result]], suite: Suite, found: dict[str, Any
 def _simulated(models: Sequence[Sequence[Result]], suite: Suite, found: dict[str, Any], *, n_pairs: int) -> list[str]:
     """Judge simulated pairs of equal models, with tolerances and without."""
     scatter = Scatter.of(models)
+    none = {metric.name: 0.0 for result in models[0] for metric in result.metrics}
     lines = [
         "| simulated pairs of equal models | scatter | stopped | by statistics alone |",
         "| --- | --- | --- | --- |",
@@ -105,9 +125,9 @@ def _simulated(models: Sequence[Sequence[Result]], suite: Suite, found: dict[str
         rng, hits, bare = np.random.default_rng(0), 0, 0
         for _ in range(n):
             model = models[int(rng.integers(len(models)))]
-            verdicts = judged(moved(model, scatter.drawn(rng, law), lambda _: 0.0), model, suite)
-            hits += bool(stopped(verdicts))
-            bare += beyond_noise(verdicts)
+            twin = moved(model, scatter.drawn(rng, law), lambda _: 0.0)
+            hits += bool(stopped(judged(twin, model, suite)))
+            bare += bool(stopped(judged(twin, model, suite, tolerances=none)))
         shares = Share(hits=hits, trials=n), Share(hits=bare, trials=n)
         found["simulated"][law] = {"stopped": asdict(shares[0]), "without_tolerances": asdict(shares[1])}
         lines.append(f"| {n} | {SAYS[law]} | {shares[0].words} | {shares[1].words} |")

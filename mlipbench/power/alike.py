@@ -14,11 +14,11 @@ from mlipbench.core.benchmark import Context, no_progress
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Model, ModelSpec
 from mlipbench.core.result import Measured, Provenance, Result
-from mlipbench.core.suite import Row, Suite
+from mlipbench.core.suite import Recipe, Row, Suite
 from mlipbench.data import manifest
 from mlipbench.engine.plan import instance
 from mlipbench.errors import BadInput
-from mlipbench.files.hashes import sha256_of
+from mlipbench.files.hashes import canonical_id, sha256_of
 from mlipbench.models import load
 from mlipbench.models.entries import read_model, recipe_for
 from mlipbench.training import trainer
@@ -69,7 +69,8 @@ def train(name: str, suite: Suite, folder: Path, *, n: int, kept: Kept, report: 
     recipe = recipe_for(entry.recipe, "quick", where=f"model {name}")
     data = manifest.load(manifest.source(recipe.data))
     frames, valid = data.split(recipe.train), data.split(recipe.valid)
-    folders = [folder / f"{k:03d}" for k in range(n)]
+    own_folder = folder / _key(name, recipe, suite, kept)
+    folders = [own_folder / f"{k:03d}" for k in range(n)]
     for k, own in enumerate(folders):
         if (own / DONE).exists():
             continue
@@ -90,11 +91,28 @@ def train(name: str, suite: Suite, folder: Path, *, n: int, kept: Kept, report: 
     return folders
 
 
+def _key(name: str, recipe: Recipe, suite: Suite, kept: Kept) -> str:
+    """Return what tells these models and what was asked of them from others, so that nothing old is taken for new."""
+    asked = [
+        (row.name, row.benchmark, benchmarks.about(row.benchmark).observe_version, dict(row.parameters), row.split,
+         manifest.source(row.data).sha256)
+        for row in rows_of(suite)
+    ]  # fmt: skip
+    decides = {
+        "recipe": asdict(recipe),
+        "data": manifest.source(recipe.data).sha256,
+        "share": kept.share,
+        "rows": asked,
+    }
+    return f"{name}-{canonical_id(decides)[:12]}"
+
+
 def trained(folder: Path) -> Model:
     """Return the model of a folder."""
     told = json.loads((folder / SPEC).read_text(encoding="utf-8"))
     elements = None if told["elements"] is None else tuple(told["elements"])
-    return load(ModelSpec(**{**told, "elements": elements}), device="cpu")
+    here = str(folder / Path(told["checkpoint"]).name)  # the folder may have been moved
+    return load(ModelSpec(**{**told, "elements": elements, "checkpoint": here}), device="cpu")
 
 
 def _observe(spec: ModelSpec, suite: Suite, folder: Path) -> None:

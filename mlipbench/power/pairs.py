@@ -63,15 +63,6 @@ def stopped(found: Verdicts) -> list[Key]:
     return [(one.row, one.metric) for one in found.verdicts if one.status == "worse" and one.test == "baseline"]
 
 
-def beyond_noise(found: Verdicts) -> bool:
-    """Is anything worse by the statistics alone, whatever its tolerance?"""
-    return any(
-        one.test == "baseline" and one.adjusted_p is not None and one.adjusted_p <= found.error_rate
-        and (one.worse_by or 0.0) > 0.0
-        for one in found.verdicts
-    )  # fmt: skip
-
-
 def logarithms(results: Sequence[Result]) -> dict[Key, dict[str, float]]:
     """Return the logarithm of the error of each unit, by row and metric, for all merits made of sums over units."""
     out: dict[Key, dict[str, float]] = {}

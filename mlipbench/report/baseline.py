@@ -44,6 +44,7 @@ class Number:
         part: what it covers; empty for everything.
         stderr: standard error; None when there is none.
         training_stderr: from the trainings alone, where several were averaged.
+        n_trainings: how many.
         failed: units that the model gave no answer for.
         unit_set: which of the row's unit sets `rows` belong to; None when nothing is kept to pair on.
         rows: sums of each unit, as the reducer wants them.
@@ -58,6 +59,7 @@ class Number:
     part: str = ""
     stderr: float | None = None
     training_stderr: float | None = None
+    n_trainings: int = 1
     failed: tuple[str, ...] = ()
     unit_set: int | None = None
     rows: tuple[tuple[float, ...], ...] = ()
@@ -105,7 +107,8 @@ class Accepted:
             samples = Samples(units=units, unit_of_row=np.arange(len(units)), rows=rows, reducer=number.reducer)
         return MetricValue(
             metric=number.metric, part=number.part, value=number.value, stderr=number.stderr, n=number.n,
-            training_stderr=number.training_stderr, samples=samples, failed=number.failed,
+            training_stderr=number.training_stderr, n_trainings=number.n_trainings, samples=samples,
+            failed=number.failed,
         )  # fmt: skip
 
 
@@ -343,7 +346,7 @@ def _number(value: MetricValue, line: Line, unit_sets: dict[tuple[str, ...], int
     """Return a value with its units, when it is one that is compared; new unit sets are added."""
     bare = Number(
         metric=value.metric, part=value.part, value=value.value, stderr=value.stderr, n=value.n, failed=value.failed,
-        training_stderr=value.training_stderr,
+        training_stderr=value.training_stderr, n_trainings=value.n_trainings,
     )  # fmt: skip
     samples, metric = value.samples, line.metric(value.metric)
     is_kept = metric is not None and role(line, metric) == "merit" and not value.part

@@ -251,7 +251,10 @@ def _mean_training(values: Sequence[MetricValue]) -> MetricValue:
     mean = _mean_value(values)
     training_stderr = float(np.std([value.value for value in values], ddof=1)) / math.sqrt(len(values))
     failed = tuple(sorted({unit for value in values for unit in value.failed}))
-    return replace(mean, training_stderr=training_stderr, failed=failed, samples=_mean_samples(values, failed))
+    return replace(
+        mean, training_stderr=training_stderr, n_trainings=len(values), failed=failed,
+        samples=_mean_samples(values, failed),
+    )  # fmt: skip
 
 
 def _mean_samples(values: Sequence[MetricValue], failed: Sequence[str]) -> Samples | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 from scipy import stats
@@ -28,6 +29,7 @@ class Difference:
         stderr: of the shift; None when one of the two has none.
         freedom: degrees of freedom of the standard error, for Student's t.
         influence: what each shared unit adds to the error; the squares add up to its variance. Empty when not paired.
+        exact: chances that counts put the first so far above the second, and so far below; None for what is no count.
     """
 
     value: float
@@ -36,6 +38,7 @@ class Difference:
     stderr: float | None
     freedom: float = math.inf
     influence: Mapping[str, float] = field(default_factory=dict)
+    exact: tuple[float, float] | None = None
 
     @property
     def paired(self) -> bool:
@@ -45,6 +48,8 @@ class Difference:
     @property
     def p_value(self) -> float:
         """How often chance alone makes a difference of this size, of either sign; 1 when there is no interval."""
+        if self.exact is not None:
+            return min(1.0, 2.0 * min(self.exact))
         if self.stderr is None or self.value * self.shift < 0.0:
             return 1.0  # a few units against all others: neither is ahead
         return min(1.0, 2.0 * min(_tail(self, 1.0), _tail(self, -1.0)))
@@ -52,6 +57,8 @@ class Difference:
     @property
     def p_above(self) -> float:
         """How often chance alone puts the first so far above the second; 1 when there is no interval."""
+        if self.exact is not None:
+            return self.exact[0]
         if self.stderr is None:
             return 1.0
         return max(0.5, _tail(self, 1.0)) if self.value <= 0.0 else _tail(self, 1.0)
@@ -64,7 +71,8 @@ class Difference:
     def turned(self) -> Difference:
         """Return second minus first."""
         influence = {unit: -part for unit, part in self.influence.items()}
-        return replace(self, value=-self.value, shift=-self.shift, influence=influence)
+        exact = None if self.exact is None else (self.exact[1], self.exact[0])
+        return replace(self, value=-self.value, shift=-self.shift, influence=influence, exact=exact)
 
 
 def _tail(found: Difference, sign: float) -> float:
@@ -82,7 +90,8 @@ def difference(first: MetricValue, second: MetricValue) -> Difference:
     with Student's t. Leaving out one unit at a time is not used for that: when errors of units differ in size, as they
     do, a few of them make up most of a root mean square, and far in the tails, where many numbers are judged at once,
     it calls equal models different ten times too often. Where a unit's value is not positive, there is nothing else
-    than the jackknife of the plain difference. Values without units in common count as independent.
+    than the jackknife of the plain difference. Counts are compared exactly. Values without units in common count as
+    independent; of those that share one unit only, among others, nothing can be told.
 
     Args:
         first: value of one model.
@@ -95,17 +104,49 @@ def difference(first: MetricValue, second: MetricValue) -> Difference:
     >>> difference(a, b).stderr, difference(a, b).significant
     (5.0, False)
     """
-    units = shared_units(first.samples, second.samples)
-    if len(units) > 1 and first.samples is not None and second.samples is not None:
-        found = _paired(first.samples, second.samples, units)
+    mine, theirs = first.samples, second.samples
+    value = first.value - second.value
+    if mine is not None and theirs is not None and mine.reducer == theirs.reducer and mine.reducer in EXACT:
+        return Difference(value=value, shift=value, stderr=None, exact=EXACT[mine.reducer](mine, theirs))
+    units = shared_units(mine, theirs)
+    if mine is not None and theirs is not None and units:
+        found = _paired(mine, theirs, units) if len(units) > 1 else None
         if found is not None:
             return _with_trainings(found, first, second)
-    value = first.value - second.value
+        if set(mine.units) != set(theirs.units):  # values of other systems say nothing of these models
+            return Difference(value=value, shift=value, stderr=None)
     if first.stderr is None or second.stderr is None:
         return Difference(value=value, shift=value, stderr=None)
     parts = first.stderr, second.stderr
     freedom = _welch(parts, (first.n, second.n))
     return Difference(value=value, shift=value, stderr=math.hypot(*parts), freedom=freedom)
+
+
+def _shares(first: Samples, second: Samples) -> tuple[float, float]:
+    """Fisher's exact test of two shares, on both sides; rows hold hits and trials."""
+    (hits, trials), (others, of) = first.rows.sum(axis=0).round(), second.rows.sum(axis=0).round()
+    table = [[hits, trials - hits], [others, of - others]]
+    above, below = (float(stats.fisher_exact(table, alternative=way).pvalue) for way in ("greater", "less"))
+    return above, below
+
+
+def _rates(first: Samples, second: Samples) -> tuple[float, float]:
+    """Exact test of two Poisson rates, given the sum of events, on both sides; rows hold events and exposure.
+
+    Source: J. Przyborowski & H. Wilenski, Biometrika 31, 313 (1940).
+    """
+    (events, time), (others, other_time) = first.rows.sum(axis=0), second.rows.sum(axis=0)
+    total, share = round(events + others), float(time / (time + other_time))
+    if not total:
+        return 1.0, 1.0
+    above, below = (
+        float(stats.binomtest(round(events), total, share, alternative=way).pvalue) for way in ("greater", "less")
+    )
+    return above, below
+
+
+# Counts are compared by exact tests, as three of three against none of three have no scatter to judge by.
+EXACT: Final[Mapping[str, Callable[[Samples, Samples], tuple[float, float]]]] = {"share": _shares, "rate": _rates}
 
 
 def _welch(parts: tuple[float, float], n: tuple[int, int]) -> float:
@@ -137,22 +178,23 @@ def left_out(samples: Samples, units: Sequence[str]) -> tuple[float, Float]:
 def _with_trainings(found: Difference, first: MetricValue, second: MetricValue) -> Difference:
     """Add the scatter of trainings, which the units do not know, to the error of a comparison in pairs."""
     scatter = [
-        one.training_stderr / (one.value if found.is_ratio else 1.0)
+        ((one.training_stderr / (one.value if found.is_ratio else 1.0)) ** 2, one.n_trainings - 1)
         for one in (first, second)
         if one.training_stderr and (one.value > 0.0 or not found.is_ratio)
     ]
     if not scatter or found.stderr is None:
         return found
-    variances = [found.stderr**2, *(part**2 for part in scatter)]
-    # two trainings say little of their scatter, and Satterthwaite's rule is told so
-    below = variances[0] ** 2 / found.freedom + sum(part**2 / 2.0 for part in variances[1:])
-    return replace(found, stderr=math.sqrt(sum(variances)), freedom=sum(variances) ** 2 / below)
+    parts = [(found.stderr**2, found.freedom), *scatter]
+    whole = sum(variance for variance, _ in parts)
+    below = sum(variance**2 / freedom for variance, freedom in parts)
+    return replace(found, stderr=math.sqrt(whole), freedom=whole**2 / below)
 
 
 def _paired(first: Samples, second: Samples, units: Sequence[str]) -> Difference | None:
     """Compare unit by unit; None when that is not possible."""
     (value, mine), (other, theirs) = left_out(first, units), left_out(second, units)
-    own = [by_unit(one)[[one.units.index(unit) for unit in units]] for one in (first, second)]
+    places = [{unit: k for k, unit in enumerate(one.units)} for one in (first, second)]
+    own = [by_unit(one)[[at[unit] for unit in units]] for one, at in zip((first, second), places, strict=True)]
     n = len(units)
     if all(np.isfinite(one).all() and (one > 0.0).all() for one in own):
         ratios = np.log(own[0] / own[1])
@@ -205,46 +247,50 @@ def standings(differences: Mapping[tuple[str, str], Difference], models: Sequenc
     return {model: Standing(first=1 + better[model], last=len(models) - worse[model]) for model in models}
 
 
-def _told_apart(differences: Mapping[tuple[str, str], Difference]) -> list[tuple[str, str]]:
+def _told_apart(differences: Mapping[tuple[str, str], Difference]) -> set[tuple[str, str]]:
     """Return the pairs (better, worse) that Holm's procedure tells apart."""
-    out = []
+    out = set()
     ordered = sorted(differences.items(), key=lambda item: item[1].p_value)
     for k, ((first, second), found) in enumerate(ordered):
         if found.p_value > (1.0 - CONFIDENCE) / (len(ordered) - k):
             break
         if found.value != 0.0:
-            out.append((first, second) if found.value < 0.0 else (second, first))
+            out.add((first, second) if found.value < 0.0 else (second, first))
     return out
 
 
-def ranked(metric: Metric, values: Mapping[str, MetricValue]) -> dict[str, Standing]:
-    """Return where each model may stand at one metric; fewer than two models have no places.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """How models stand at one number.
+
+    Attributes:
+        places: of each model; empty with fewer than two.
+        best: of those that nobody is surely better than, the one that is better than most, pair by pair on the units
+            that both have; None with fewer than two.
+        level: those that the data cannot tell from it.
+    """
+
+    places: Mapping[str, Standing]
+    best: str | None
+    level: frozenset[str]
+
+
+def ranking(metric: Metric, values: Mapping[str, MetricValue]) -> Ranking:
+    """Compare models in pairs at one metric.
 
     Args:
         metric: says which way is better.
         values: by model.
     """
     if len(values) < 2:
-        return {}
+        return Ranking(places={}, best=None, level=frozenset())
     models = sorted(values)
-    pairs = [(a, b) for k, a in enumerate(models) for b in models[k + 1 :]]
-    found = {(a, b): difference(values[a], values[b]) for a, b in pairs}
+    found = {(a, b): difference(values[a], values[b]) for k, a in enumerate(models) for b in models[k + 1 :]}
     if metric.better == "higher":
         found = {pair: one.turned() for pair, one in found.items()}
-    return standings(found, models)
-
-
-def leaders(metric: Metric, values: Mapping[str, MetricValue]) -> tuple[str | None, frozenset[str]]:
-    """Return the best model and those that the data cannot tell from it.
-
-    Args:
-        metric: says which way is better.
-        values: by model; with fewer than two there is no best.
-    """
-    places = ranked(metric, values)
-    if not places:
-        return None, frozenset()
-    sign = 1.0 if metric.better == "lower" else -1.0
-    best = min(values, key=lambda model: (sign * values[model].value, model))
-    level = {model for model, place in places.items() if model != best and place.first <= places[best].last}
-    return best, frozenset(level)
+    places = standings(found, models)
+    ahead = [a if one.value < 0.0 else b for (a, b), one in found.items() if one.value != 0.0]
+    best = min(models, key=lambda model: (places[model].first, -ahead.count(model), model))
+    told = _told_apart(found)
+    level = {model for model in models if model != best and (best, model) not in told}
+    return Ranking(places=places, best=best, level=frozenset(level))

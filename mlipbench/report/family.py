@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 import numpy as np
 from scipy import stats
 
-from mlipbench.core.metric import Metric, MetricValue, Samples
+from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import Float
 from mlipbench.report.compare import Difference, difference, shared_units
 
@@ -39,8 +39,7 @@ class Question:
         old: value of the accepted model.
         domain: what tells units of one name apart: data and split.
         tolerance: share of the accepted value by which a number may be worse.
-        error: difference in the bad direction; None for counts.
-        p: chance of a difference this bad between equally good models; None where nothing tells.
+        error: difference in the bad direction.
     """
 
     row: str
@@ -49,16 +48,20 @@ class Question:
     old: MetricValue
     domain: str
     tolerance: float
-    error: Difference | None
-    p: float | None
+    error: Difference
+
+    @property
+    def p(self) -> float | None:
+        """Chance of a difference this bad between equally good models; None where nothing tells."""
+        return None if self.error.stderr is None and self.error.exact is None else self.error.p_above
 
     @property
     def worse_by(self) -> float:
         """By which share of the accepted value it is worse; negative when it is better."""
-        if self.error is not None and self.error.is_ratio:
+        if self.error.is_ratio:
             # on shared units, which may be fewer than either value was made of
             return math.expm1(self.error.value)
-        change = self.new.value - self.old.value if self.metric.better == "lower" else self.old.value - self.new.value
+        change = self.error.value
         return change / abs(self.old.value) if self.old.value else math.copysign(math.inf, change) if change else 0.0
 
 
@@ -93,40 +96,12 @@ def question(
         domain: what tells units of one name apart: data and split.
         tolerance: None takes the metric's.
     """
-    bare = Question(
-        row=row, metric=metric, new=new, old=old, domain=domain, error=None, p=None,
+    error = difference(new, old)
+    return Question(
+        row=row, metric=metric, new=new, old=old, domain=domain,
+        error=error.turned() if metric.better == "higher" else error,
         tolerance=metric.tolerance if tolerance is None else tolerance,
     )  # fmt: skip
-    exact = EXACT.get(new.samples.reducer) if new.samples is not None else None
-    if exact is not None and new.samples is not None and old.samples is not None:
-        return replace(bare, p=exact(new.samples, old.samples, metric.better == "lower"))
-    error = difference(new, old)
-    if metric.better == "higher":
-        error = error.turned()
-    return replace(bare, error=error, p=None if error.stderr is None else error.p_above)
-
-
-def _share(new: Samples, old: Samples, few_is_good: bool) -> float:  # noqa: FBT001
-    """Fisher's exact test of two shares; rows hold hits and trials."""
-    (hits, trials), (old_hits, old_trials) = new.rows.sum(axis=0).round(), old.rows.sum(axis=0).round()
-    table = [[hits, trials - hits], [old_hits, old_trials - old_hits]]
-    return float(stats.fisher_exact(table, alternative="greater" if few_is_good else "less").pvalue)
-
-
-def _rate(new: Samples, old: Samples, few_is_good: bool) -> float:  # noqa: FBT001
-    """Exact test of two Poisson rates, given the sum of events; rows hold events and exposure.
-
-    Source: J. Przyborowski & H. Wilenski, Biometrika 31, 313 (1940).
-    """
-    (events, time), (old_events, old_time) = new.rows.sum(axis=0), old.rows.sum(axis=0)
-    total = round(events + old_events)
-    if not total:
-        return 1.0
-    way = "greater" if few_is_good else "less"
-    return float(stats.binomtest(round(events), total, time / (time + old_time), alternative=way).pvalue)
-
-
-EXACT: Final[dict[str, Callable[[Samples, Samples, bool], float]]] = {"share": _share, "rate": _rate}
 
 
 def answers(questions: Sequence[Question], *, error_rate: float) -> list[Answer]:
@@ -160,8 +135,8 @@ def _smallest_p(told: Sequence[Question]) -> Float:
     the right correlations; divided by one random standard error for all numbers of the same units they are Student's t.
     A number whose noise does not reach its tolerance can be no false alarm, and is no question that costs the others.
     """
-    asked = [one for one in told if one.error is not None and one.error.influence and one.error.stderr]
-    pairs = [(one.domain, one.error) for one in asked if one.error is not None]
+    asked = [one for one in told if one.error.influence and one.error.stderr]
+    pairs = [(one.domain, one.error) for one in asked]
     smallest = np.ones(N_DRAWS)
     if pairs:
         drawn = _shares(pairs) @ _normal(
@@ -172,7 +147,7 @@ def _smallest_p(told: Sequence[Question]) -> Float:
         for one, (domain, error), normal in zip(asked, pairs, drawn, strict=True):
             group = groups.setdefault((domain, tuple(error.influence), error.freedom), len(groups))
             own = normal / _spread(group, error.freedom)
-            own[own * (error.stderr or 1.0) <= _least_shift(one, error)] = -np.inf
+            own[own * (error.stderr or 1.0) <= _least_shift(one)] = -np.inf
             furthest[error.freedom] = np.maximum(furthest.get(error.freedom, -np.inf), own)
         smallest = np.min([stats.t.sf(own, freedom) for freedom, own in furthest.items()], axis=0)
     others = len(told) - len(asked)
@@ -182,9 +157,9 @@ def _smallest_p(told: Sequence[Question]) -> Float:
     return smallest
 
 
-def _least_shift(one: Question, error: Difference) -> float:
+def _least_shift(one: Question) -> float:
     """Return the tolerance in the quantity that is tested."""
-    return math.log1p(one.tolerance) if error.is_ratio else one.tolerance * abs(one.old.value)
+    return math.log1p(one.tolerance) if one.error.is_ratio else one.tolerance * abs(one.old.value)
 
 
 def _shares(pairs: Sequence[tuple[str, Difference]]) -> Float:
@@ -218,7 +193,7 @@ def _spread(group: int, freedom: float) -> Float:
 def _detectable(one: Question, level: float) -> float | None:
     """Return the smallest share that would be found with a power of 80 % when p-values below `level` count."""
     error = one.error
-    if error is None or not error.stderr or not level or not one.old.value:
+    if not error.stderr or not level or not one.old.value:
         return None
     scale = 1.0 if error.is_ratio else 1.0 / abs(one.old.value)
     beyond_noise = scale * error.stderr * _shift(float(f"{level:.2g}"), error.freedom)

@@ -34,10 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Verdict", "Verdicts", "as_json", "gate", "read_baseline", "shown", "text", "write_baseline"]  # fmt: skip
 
 SCHEMA: Final = 2
-ERROR_RATE: Final = 0.01
 Status: TypeAlias = Literal["pass", "note", "worse", "cannot tell"]
 EXIT_CODES: Final[Mapping[Status, int]] = {"pass": 0, "note": 0, "worse": 1, "cannot tell": 2}
-COST_TOLERANCE: Final = 0.45  # costs move with whatever else the machine does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +91,7 @@ class Verdicts:
     candidate: str
     against: str
     verdicts: tuple[Verdict, ...]
-    error_rate: float = ERROR_RATE
+    error_rate: float
 
     @property
     def exit_code(self) -> int:
@@ -150,7 +148,6 @@ def gate(
     against: str = "",
     tier: Tier | None = None,
     tolerances: Mapping[str, float] | None = None,
-    error_rate: float | None = None,
 ) -> Verdicts:
     """Hold a candidate against what it must do, the suite's limits and the accepted model.
 
@@ -166,15 +163,11 @@ def gate(
         against: name of the accepted model in the baseline; empty for the candidate's own name.
         tier: rows that do not run in this tier are not asked for; None asks for all.
         tolerances: share by which a metric may be worse, by its name; others have their own.
-        error_rate: share of suites in which an equally good model may be called worse; None takes the suite's.
 
     Raises:
-        BadInput: a limit or a tolerance names a metric that its benchmark does not have, the error rate is no share
-            between 0 and 0.5, the baseline is of another suite, or it has no model of the name that was asked for.
+        BadInput: a limit or a tolerance names a metric that its benchmark does not have, the baseline is of another
+            suite, or it has no model of the name that was asked for.
     """
-    error_rate = suite.error_rate if error_rate is None else error_rate
-    if not 0.0 < error_rate < 0.5:
-        raise BadInput(f"error rate {error_rate:g}: a share between 0 and 0.5 is needed, as in 0.01.")
     board = assemble([result for result in results if result.model == candidate], suite, tier=tier)
     if baseline is not None:
         check_suite(baseline, suite)
@@ -191,13 +184,13 @@ def gate(
         own, asked = _asked(line, cell, accepted_rows.get(line.name), tolerances or {})
         found += own
         questions += asked
-    found += [_verdict(answer) for answer in answers(questions, error_rate=error_rate)]
+    found += [_verdict(answer) for answer in answers(questions, error_rate=suite.error_rate)]
     order = {line.name: number for number, line in enumerate(board.lines)}
     found.sort(key=lambda verdict: order.get(verdict.row, -1))
     found += _on_the_whole(found, cells, suite, candidate, baseline, knows=bool(accepted_rows))
     return Verdicts(
         suite=suite.name, candidate=candidate, against=name if accepted_rows else "", verdicts=tuple(found),
-        error_rate=error_rate,
+        error_rate=suite.error_rate,
     )  # fmt: skip
 
 
@@ -370,9 +363,10 @@ def _asked(
         new = cell.value(old.metric)
         found += _lost(line, new, old, base)
         if new is not None and has_shared_units(new, base.value(old)):
-            tolerance = tolerances.get(old.metric, COST_TOLERANCE if line.grade == "cost" else None)
             domain = f"{base.data_sha256}/{base.split}"
-            asked.append(question(line.name, metric, new, base.value(old), domain=domain, tolerance=tolerance))
+            asked.append(
+                question(line.name, metric, new, base.value(old), domain=domain, tolerance=tolerances.get(old.metric))
+            )
     return found, asked
 
 

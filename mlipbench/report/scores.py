@@ -12,8 +12,8 @@ from scipy import stats
 
 from mlipbench.core.measure import by_unit
 from mlipbench.core.metric import Metric, MetricValue, Role, Severity, score
-from mlipbench.core.policy import POLICY_WORDS, Policy, counted, metric_score
-from mlipbench.core.suite import Limit
+from mlipbench.core.policy import POLICY_WORDS, counted, metric_score
+from mlipbench.core.suite import Limit, Policy
 from mlipbench.physics.statistics import CONFIDENCE
 from mlipbench.report.board import Board, Cell, Line
 from mlipbench.report.compare import Difference, Z, left_out, shared_units
@@ -34,10 +34,28 @@ def method(policy: Policy) -> str:
         "depend on which models take part. A row scores the mean of its headline metrics; one that the data allow "
         f"and the model did not answer scores 0. Failures: {POLICY_WORDS[policy]}. The composite is the mean over "
         "rows, weighted as the suite says. A failed row scores 0; a skipped one and one that was not run have no "
-        "score and lower the coverage. The 95 % interval leaves out one unit (trajectory, system) at a time, in "
-        "all rows that share it, and so does the comparison of two models. Checks, properties, diagnostics and "
-        "costs are shown beside it and are no part of it."
+        "score and lower the coverage, and such a model is never surely ahead of one that has them. The 95 % "
+        "interval leaves out one unit (trajectory, system) at a time, in all rows that share it, and so does the "
+        "comparison of two models. Checks, properties, diagnostics and costs are shown beside it and are no part "
+        "of it."
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowScore:
+    """What a row adds to the composite.
+
+    Attributes:
+        value: from 0 to 1.
+        weight: of the row.
+        influence: what each unit, named by its data and its name, adds to the error; squares add up to a variance.
+        other: standard error of what cannot be told apart by units.
+    """
+
+    value: float
+    weight: float
+    influence: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    other: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,19 +66,20 @@ class Composite:
         value: from 0 to 1; None when no row gave a score.
         low: lower end of the 95 % interval; None when no value has an interval.
         high: upper end.
-        scored: rows that gave a score, failures among them.
-        rows: rows that could have given one.
-        influence: what each unit, named by its data and its name, adds to the error; squares add up to a variance.
-        variance: of what cannot be told apart by units.
+        rows: rows that could have given a score.
+        parts: those that did, by name, failures among them.
     """
 
     value: float | None
     low: float | None = None
     high: float | None = None
-    scored: int = 0
     rows: int = 0
-    influence: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    variance: float = 0.0
+    parts: Mapping[str, RowScore] = field(default_factory=dict)
+
+    @property
+    def scored(self) -> int:
+        """How many rows gave a score."""
+        return len(self.parts)
 
     @property
     def coverage(self) -> float:
@@ -71,43 +90,47 @@ class Composite:
 def composite(board: Board, model: str, *, policy: Policy = "worst") -> Composite:
     """Return the composite score of one model; `method` says how it is made."""
     lines = [line for line in board.lines if line.grade == "validation" and line.row.weight > 0.0]
-    total, weights, scored = 0.0, 0.0, 0
-    influence: dict[tuple[str, str], float] = {}
-    variance = 0.0
-    for line in lines:
-        found = _row_score(line, board.cell(model, line.name), policy)
-        if found is None:
-            continue
-        value, parts, other = found
-        weight = line.row.weight
-        total, weights, scored = total + weight * value, weights + weight, scored + 1
-        variance += (weight * other) ** 2
-        for unit, part in parts.items():
-            influence[unit] = influence.get(unit, 0.0) + weight * part
-    if not scored:
+    every = {line.name: _row_score(line, board.cell(model, line.name), policy) for line in lines}
+    parts = {name: part for name, part in every.items() if part is not None}
+    if not parts:
         return Composite(value=None, rows=len(lines))
-    bare = Composite(
-        value=total / weights, scored=scored, rows=len(lines), variance=variance / weights**2,
-        influence={unit: part / weights for unit, part in influence.items()},
-    )  # fmt: skip
-    error = _error(bare.influence, bare.variance)
+    weights = sum(part.weight for part in parts.values())
+    value = sum(part.weight * part.value for part in parts.values()) / weights
+    error = _error([(part.weight / weights, part) for part in parts.values()])
     if error.stderr is None:
-        return bare
+        return Composite(value=value, rows=len(lines), parts=parts)
     reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, error.freedom)) * error.stderr
-    return replace(bare, low=max(0.0, total / weights - reach), high=min(1.0, total / weights + reach))
+    return Composite(
+        value=value, low=max(0.0, value - reach), high=min(1.0, value + reach), rows=len(lines), parts=parts
+    )
 
 
 def composite_difference(first: Composite, second: Composite) -> Difference:
-    """Return how far one composite lies above another, unit by unit where both have the unit."""
-    units = {*first.influence, *second.influence}
-    influence = {unit: first.influence.get(unit, 0.0) - second.influence.get(unit, 0.0) for unit in units}
-    error = _error(influence, first.variance + second.variance)
-    value = (first.value or 0.0) - (second.value or 0.0)
-    return replace(error, value=value, shift=value)
+    """Return how far one composite lies above another on the rows that both have, unit by unit where they share units.
+
+    A model that lacks a row of the other is never surely above it: else skipping what one is bad at would pay.
+    """
+    common = [name for name in first.parts if name in second.parts]
+    weights = sum(first.parts[name].weight for name in common)
+    if not common:
+        return Difference(value=0.0, shift=0.0, stderr=None)
+    pairs = [(first.parts[name], second.parts[name]) for name in common]
+    value = sum(one.weight * (one.value - other.value) for one, other in pairs) / weights
+    ahead, behind = (first, second) if value > 0.0 else (second, first)
+    if set(behind.parts) - set(ahead.parts):
+        return Difference(value=value, shift=value, stderr=None)
+    terms = [term for one, other in pairs for term in ((one.weight / weights, one), (-one.weight / weights, other))]
+    return replace(_error(terms), value=value, shift=value)
 
 
-def _error(influence: Mapping[tuple[str, str], float], variance: float) -> Difference:
-    """Return the standard error of a sum over units of several data sets, with Satterthwaite's degrees of freedom."""
+def _error(terms: Sequence[tuple[float, RowScore]]) -> Difference:
+    """Return the standard error of a weighted sum of rows, with Satterthwaite's degrees of freedom over data sets."""
+    influence: dict[tuple[str, str], float] = {}
+    variance = 0.0
+    for share, row in terms:
+        variance += (share * row.other) ** 2
+        for unit, part in row.influence.items():
+            influence[unit] = influence.get(unit, 0.0) + share * part
     domains: dict[str, list[float]] = {}
     for (domain, _), part in influence.items():
         domains.setdefault(domain, []).append(part)
@@ -120,10 +143,10 @@ def _error(influence: Mapping[tuple[str, str], float], variance: float) -> Diffe
     return Difference(value=0.0, shift=0.0, stderr=math.sqrt(whole), freedom=freedom)
 
 
-def _row_score(line: Line, cell: Cell, policy: Policy) -> tuple[float, dict[tuple[str, str], float], float] | None:
-    """Return a row's score, the influence of each unit on it, and the standard error of what has no units."""
+def _row_score(line: Line, cell: Cell, policy: Policy) -> RowScore | None:
+    """Return what a row adds; None where it gives no score."""
     if cell.state == "failed":
-        return 0.0, {}, 0.0
+        return RowScore(value=0.0, weight=line.row.weight)
     if cell.state != "measured":
         return None
     pairs = [(metric, cell.value(metric.name)) for metric in line.headline if role(line, metric) == "merit"]
@@ -140,7 +163,7 @@ def _row_score(line: Line, cell: Cell, policy: Policy) -> tuple[float, dict[tupl
         for unit, part in zip(units, parts, strict=True):
             influence[unit] = influence.get(unit, 0.0) + part / len(counts)
     scores = [metric_score(metric, value, policy=policy) for metric, value in counts]
-    return float(np.mean(scores)), influence, other
+    return RowScore(value=float(np.mean(scores)), weight=line.row.weight, influence=influence, other=other)
 
 
 def _score_error(

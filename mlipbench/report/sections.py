@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from mlipbench.core.metric import Metric, MetricValue, score
-from mlipbench.core.suite import Limit, ModelEntry, Tier
+from mlipbench.core.metric import Metric, MetricValue
+from mlipbench.core.policy import metric_score
+from mlipbench.core.suite import Limit, ModelEntry, Policy, Tier
 from mlipbench.core.view import View
 from mlipbench.data.units import is_guessed
 from mlipbench.report import verdicts
@@ -217,8 +218,8 @@ def _cells(board: Leaderboard, line: Line, model: str, columns: Sequence[dict[st
         ranked = line.grade != "verification"
         best, tied = board.leaders(line, column["metric"].name) if ranked else (None, frozenset())
         mark = "best" if model == best else "tied" if model in tied else ""
-        place = board.ranks.get((line.name, column["metric"].name), {}).get(model) if ranked else None
-        shown = _shown(line, column["metric"], cell.value(column["metric"].name), model)
+        place = board.place(line.name, column["metric"].name, model) if ranked else None
+        shown = _shown(line, column["metric"], cell.value(column["metric"].name), model, policy=board.policy)
         if place is not None and shown.get("title"):
             shown["title"] += f", place {place.words}"
         out.append({**shown, "mark": mark, "columns": str(column["number"]), "span": 1})
@@ -232,7 +233,9 @@ def _state(cell: Cell) -> dict[str, Any]:
     return {"state": cell.state, "word": STATE_WORDS[cell.state], "reason": reason, "short": short}
 
 
-def _shown(line: Line, metric: Metric, value: MetricValue | None, model: str, part: str = "") -> dict[str, Any]:
+def _shown(
+    line: Line, metric: Metric, value: MetricValue | None, model: str, part: str = "", *, policy: Policy
+) -> dict[str, Any]:
     """Return one number as it stands in a table; `key` tells its record in the JSON twin."""
     if value is None:
         return {"state": "none", "word": "–", "reason": "not measured: the model or the data have no such quantity"}
@@ -240,7 +243,7 @@ def _shown(line: Line, metric: Metric, value: MetricValue | None, model: str, pa
     limits = [limit for limit in line.row.limits if limit.metric == metric.name and limit.part == part]
     ends = [number(end) if end is not None else "open" for end in (value.low, value.high)]
     has_interval = value.low is not None or value.high is not None
-    rating = score(metric, value.value, zero=value.zero)
+    rating = metric_score(metric, value, policy=policy)
     title = [
         f"95 % interval {ends[0]} to {ends[1]} {metric.unit}".strip() if has_interval else "no interval can be given",
         f"n = {value.n}", f"score {rating:.2f}" if judged else metric.role,
@@ -344,7 +347,10 @@ def _parts(board: Leaderboard, line: Line, models: Sequence[str]) -> list[dict[s
         if parts:
             rows = [
                 {"part": _part(part), "cells": [
-                    _shown(line, metric, board.cell(model, line.name).value(metric.name, part), model, part)
+                    _shown(
+                        line, metric, board.cell(model, line.name).value(metric.name, part), model, part,
+                        policy=board.policy,
+                    )
                     for model in models
                 ]}
                 for part in parts

@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mlipbench.core.metric import Metric, MetricValue
-from mlipbench.core.policy import Policy, counted
+from mlipbench.core.model import REFERENCE
+from mlipbench.core.policy import counted
 from mlipbench.core.result import Result
-from mlipbench.core.suite import Suite, Tier
+from mlipbench.core.suite import Policy, Suite, Tier
 from mlipbench.report.board import STATE_WORDS, Board, Cell, Line, assemble
-from mlipbench.report.compare import Standing, leaders, ranked, standings
+from mlipbench.report.compare import Ranking, Standing, ranking, standings
 from mlipbench.report.scores import Check, Composite, checks, composite, composite_difference, role
 from mlipbench.report.words import measured, n_of, widest
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 SCHEMA: Final = 2
-REFERENCE_KIND: Final = "reference"  # of models that mark what knowing nothing is worth
 MIN_WIDTH: Final = 100  # of a line where nobody says how wide it is, as in a log
 TERMINAL_METRICS: Final = 2  # per row
 TERMINAL_NAME: Final = 20  # letters of a model
@@ -35,17 +36,17 @@ COLUMNS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaderboard:
-    """Models in the order of their composite scores.
+    """Models in order: those that answered most rows first, as none may gain by what it leaves out.
 
     Attributes:
         board: cells and lines.
-        models: names, the best composite first; those without a score come last.
+        models: names, by coverage, then first place, then composite; those without a score come last.
         marks: names of reference models, which are shown and not ranked.
         scores: by model.
         checks: what each model must do, and whether it did.
         policy: what a system costs that a model gives no answer for.
         standings: where each model with a score may stand, from the pairwise differences of composites.
-        ranks: where each model may stand at one metric, by row and metric.
+        rankings: how models stand at one merit, by row and metric.
     """
 
     board: Board
@@ -55,7 +56,7 @@ class Leaderboard:
     checks: Mapping[str, tuple[Check, ...]]
     policy: Policy = "worst"
     standings: Mapping[str, Standing]
-    ranks: Mapping[tuple[str, str], Mapping[str, Standing]]
+    rankings: Mapping[tuple[str, str], Ranking]
 
     @property
     def everyone(self) -> tuple[str, ...]:
@@ -78,10 +79,13 @@ class Leaderboard:
 
     def leaders(self, row: Line, metric: str) -> tuple[str | None, frozenset[str]]:
         """Return the best model at one metric of a row, and those the data cannot tell from it."""
-        definition = row.metric(metric)
-        if definition is None or role(row, definition) != "merit":
-            return None, frozenset()
-        return leaders(definition, _counted(self.board, self.models, row, definition, self.policy))
+        found = self.rankings.get((row.name, metric))
+        return (None, frozenset()) if found is None else (found.best, found.level)
+
+    def place(self, row: str, metric: str, model: str) -> Standing | None:
+        """Return where a model may stand at one metric of a row; None where it is not ranked."""
+        found = self.rankings.get((row, metric))
+        return None if found is None else found.places.get(model)
 
 
 def leaderboard(
@@ -98,20 +102,24 @@ def leaderboard(
     policy = suite.failures if policy is None else policy
     board = assemble(results, suite, tier=tier)
     kinds = {result.model: result.spec.kind for result in results if result.spec is not None}
-    marks = tuple(model for model in board.models if kinds.get(model) == REFERENCE_KIND)
+    marks = tuple(model for model in board.models if kinds.get(model) == REFERENCE)
     scores = {model: composite(board, model, policy=policy) for model in board.models}
 
-    def place(model: str) -> tuple[float, str]:
-        value = scores[model].value
-        return (1.0 if value is None else -value, model)
+    there = [model for model in board.models if model not in marks]
+    places = _standings(scores, there)
 
-    models = tuple(sorted((model for model in board.models if model not in marks), key=place))
+    def order(model: str) -> tuple[float, float, float, str]:
+        overall, place = scores[model], places.get(model)
+        first = math.inf if place is None else place.first
+        return -overall.coverage, first, -(overall.value or 0.0), model
+
+    models = tuple(sorted(there, key=order))
     return Leaderboard(
         board=board, models=models, marks=marks, scores=scores, policy=policy,
         checks={model: checks(board, model) for model in board.models},
-        standings=_standings(scores, models),
-        ranks={
-            (line.name, metric.name): ranked(metric, _counted(board, models, line, metric, policy))
+        standings=places,
+        rankings={
+            (line.name, metric.name): ranking(metric, _counted(board, models, line, metric, policy))
             for line in board.lines for metric in line.metrics if role(line, metric) == "merit"
         },
     )  # fmt: skip
@@ -151,7 +159,7 @@ def records(board: Leaderboard) -> list[dict[str, Any]]:
                 out.append(_record(model=model, row=line.name, outcome=cell.state, reason=cell.reason))
             for value in cell.values:
                 metric = line.metric(value.metric)
-                place = None if value.part else board.ranks.get((line.name, value.metric), {}).get(model)
+                place = None if value.part else board.place(line.name, value.metric, model)
                 out.append(_record(
                     model=model, row=line.name, metric=value.metric, part=value.part,
                     unit="" if metric is None else metric.unit, value=value.value, low=value.low, high=value.high,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from mlipbench.core.metric import Metric, MetricValue, score
+from mlipbench.core.metric import Metric, MetricValue
+from mlipbench.core.policy import counted, metric_score
 from mlipbench.report.board import State
 from mlipbench.report.scores import first_line, headline_values, past_limit, role
 from mlipbench.report.table import Leaderboard
@@ -47,7 +48,8 @@ def unskilled(board: Leaderboard, model: str) -> list[tuple[str, Metric, MetricV
             continue
         for metric, value in headline_values(line, board.cell(model, line.name)):
             is_error = metric.better == "lower" and role(line, metric) == "merit"
-            if is_error and value.zero is not None and value.value > LITTLE_SKILL * value.zero:
+            told = counted(metric, value, policy=board.policy).value  # as what knows nothing is counted
+            if is_error and value.zero is not None and told > LITTLE_SKILL * value.zero:
                 out.append((line.name, metric, value))
     return out
 
@@ -58,14 +60,10 @@ def _ignorance(board: Leaderboard, model: str) -> list[str]:
     if not found:
         return []
     told = [
-        f"{metric.title} on {row} ({measured(value)} against {measured_zero(value)})" for row, metric, value in found
+        f"{metric.title} on {row} ({measured(value)} against {number(value.zero or 0.0)})"
+        for row, metric, value in found
     ]
     return [f"Hardly better than a model that knows nothing: {listed(told, at_most=2)}."]
-
-
-def measured_zero(value: MetricValue) -> str:
-    """Write what a model that knows nothing gets."""
-    return number(0.0 if value.zero is None else value.zero)
 
 
 def _against(board: Leaderboard, model: str) -> list[str]:
@@ -137,8 +135,8 @@ def _weakest(board: Leaderboard, model: str) -> str:
     """Name the headline number with the lowest score, when it is not a good one."""
     found = [
         (
-            score(metric, value.value, zero=value.zero), f"{metric.title}, {measured(value)} {metric.unit}".strip(),
-            line.name,
+            metric_score(metric, value, policy=board.policy),
+            f"{metric.title}, {measured(value)} {metric.unit}".strip(), line.name,
         )
         for line in board.rows if line.grade == "validation"
         for metric, value in headline_values(line, board.cell(model, line.name))

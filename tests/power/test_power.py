@@ -15,13 +15,14 @@ from mlipbench.core.suite import Row, Suite
 from mlipbench.power import wrong
 from mlipbench.power.alike import Kept, as_result, values_of
 from mlipbench.power.curves import smallest, svg
-from mlipbench.power.pairs import LAWS, Scatter, Share, beyond_noise, judged, logarithms, moved, stopped
+from mlipbench.power.pairs import LAWS, Scatter, Share, judged, logarithms, moved, stopped
 
 ROWS = tuple(Row(name=name, benchmark="energy_force_stress", data="d", split=name) for name in ("test", "hotter"))
 SUITE = Suite(name="s", version="1", about="", rows=ROWS)
 METRICS = benchmarks.about("energy_force_stress").metrics
 MERITS = {metric.name: metric for metric in METRICS if metric.name in {"force_rmse", "energy_shape_rmse"}}
 UNITS = [f"t{k:02d}" for k in range(16)]
+NONE = dict.fromkeys(MERITS, 0.0)  # tolerances
 
 
 def made(seed: int, factor: float = 1.0) -> list:
@@ -82,7 +83,7 @@ def test_factors_have_mean_0_and_variance_1(law: str) -> None:
 def test_equal_models_pass_and_worse_ones_are_named() -> None:
     model, scatter = made(0), Scatter.of([made(seed) for seed in range(6)])
     assert not stopped(judged(model, model, SUITE))
-    assert not beyond_noise(judged(model, model, SUITE))
+    assert not stopped(judged(model, model, SUITE, tolerances=NONE))
     rng = np.random.default_rng(0)
     twin = moved(model, scatter.drawn(rng), lambda _: 0.0)
     assert not stopped(judged(twin, model, SUITE))
@@ -93,9 +94,8 @@ def test_equal_models_pass_and_worse_ones_are_named() -> None:
 def test_noise_is_told_from_tolerance() -> None:
     model, scatter = made(0), Scatter.of([made(seed) for seed in range(6)])
     little = moved(model, scatter.drawn(np.random.default_rng(1)), lambda _: 0.025)  # certain, and tolerated
-    found = judged(little, model, SUITE)
-    assert beyond_noise(found)
-    assert not stopped(found)
+    assert stopped(judged(little, model, SUITE, tolerances=NONE))
+    assert not stopped(judged(little, model, SUITE))
 
 
 def test_frames_are_chosen_without_return_or_as_a_bootstrap() -> None:

@@ -19,6 +19,7 @@ from mlipbench.core.measure import measure, squares
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.result import Broken, Failed, Measured, Outcome, Result, Skipped
 from mlipbench.core.suite import Limit, Suite
+from mlipbench.data.suites import check_decisions
 from mlipbench.errors import BadInput
 from mlipbench.report import family, gate
 from mlipbench.report.baseline import RENEW, Baseline, Number, _digest
@@ -335,9 +336,9 @@ def test_models_without_a_unit_in_common_cannot_be_compared(units: Baseline) -> 
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.5, -1.0, float("nan")])
-def test_an_error_rate_is_a_share(units: Baseline, rate: float) -> None:
-    with pytest.raises(BadInput, match="a share between 0 and"):
-        gate.gate(paired(1.0), PAIRED, "m", units, error_rate=rate)
+def test_an_error_rate_is_a_share(rate: float) -> None:
+    with pytest.raises(BadInput, match="must lie between 0 and"):
+        check_decisions(replace(PAIRED, error_rate=rate), where="--error-rate")
 
 
 def test_the_baseline_of_another_version_of_the_suite_cannot_be_told(units: Baseline) -> None:
@@ -369,7 +370,7 @@ def test_nothing_measured_cannot_be_told(baseline: Baseline) -> None:
     assert code(run(**nothing), baseline) == 2
     assert code(run(**nothing), None) == 2
     assert code([], None) == 2
-    assert gate.Verdicts(suite="s", candidate="m", against="", verdicts=()).exit_code == 2
+    assert gate.Verdicts(suite="s", candidate="m", against="", verdicts=(), error_rate=0.01).exit_code == 2
 
 
 def test_skipped_passes_when_it_never_was_measured(tmp_path: Path) -> None:
@@ -433,8 +434,7 @@ def test_tolerances_can_be_set_by_metric(baseline: Baseline) -> None:
 
 
 def wrong_sign(asked: family.Question) -> family.Question:
-    error = asked.error
-    return replace(asked, error=replace(error, value=-error.value), p=1.0 - (asked.p or 0.0))
+    return replace(asked, error=asked.error.turned())
 
 
 def no_tolerance(asked: family.Question) -> family.Question:
@@ -442,11 +442,11 @@ def no_tolerance(asked: family.Question) -> family.Question:
 
 
 def no_noise(asked: family.Question) -> family.Question:
-    return replace(asked, p=0.0)
+    return replace(asked, error=replace(asked.error, stderr=0.0))
 
 
 def asleep(asked: family.Question) -> family.Question:
-    return replace(asked, p=None)
+    return replace(asked, error=replace(asked.error, stderr=None))
 
 
 @pytest.mark.parametrize("broken", [wrong_sign, no_tolerance, no_noise, asleep])

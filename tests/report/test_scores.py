@@ -16,7 +16,7 @@ from mlipbench.core.result import Broken, Failed, Measured, Result, Skipped
 from mlipbench.core.suite import Limit
 from mlipbench.report import table
 from mlipbench.report.board import assemble
-from mlipbench.report.compare import difference, leaders
+from mlipbench.report.compare import difference, ranking
 from mlipbench.report.scores import checks, composite, past_limit
 
 
@@ -153,6 +153,6 @@ def test_leaders_follow_the_direction() -> None:
         "b": value(FORCE, 11.0, stderr=1.0),
         "c": value(FORCE, 50.0, stderr=1.0),
     }
-    assert leaders(FORCE, values) == ("a", frozenset({"b"}))
-    assert leaders(SPEED, values) == ("c", frozenset())
-    assert leaders(FORCE, {"a": values["a"]}) == (None, frozenset())
+    assert (ranking(FORCE, values).best, ranking(FORCE, values).level) == ("a", frozenset({"b"}))
+    assert (ranking(SPEED, values).best, ranking(SPEED, values).level) == ("c", frozenset())
+    assert ranking(FORCE, {"a": values["a"]}).best is None

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import comb
 
 import numpy as np
 import pytest
-from made_results import ENERGY, FORCE, ROTATION, SUITE, TRANSLATION, model_rows, provenance, result, value
+from made_results import ENERGY, FORCE, INTER, ROTATION, SUITE, TRANSLATION, Fake, model_rows, provenance, result, value
 
 from mlipbench.core.measure import measure, squares
 from mlipbench.core.metric import Metric, MetricValue
 from mlipbench.core.model import ModelSpec
-from mlipbench.core.result import Measured, Result
-from mlipbench.report import table, verdicts
+from mlipbench.core.policy import metric_score
+from mlipbench.core.result import Measured, Result, Skipped
+from mlipbench.report import page, table, verdicts
 from mlipbench.report.board import assemble
-from mlipbench.report.compare import Standing, difference, leaders, ranked
+from mlipbench.report.compare import Standing, difference, ranking
 from mlipbench.report.scores import checks, composite, composite_difference
 
 HARD = np.exp(0.5 * np.random.default_rng(5).standard_normal(12))
@@ -29,32 +31,32 @@ def rmse(metric: Metric, scale: float, *, scatter: float = 0.02, seed: int = 0, 
 def test_what_has_no_interval_is_level() -> None:
     # the error of two molecules' frequencies, 30.00 against 30.01: nobody leads
     values = {"a": value(FORCE, 30.0, n=2), "b": value(FORCE, 30.01, n=2)}
-    assert ranked(FORCE, values) == {"a": Standing(first=1, last=2), "b": Standing(first=1, last=2)}
-    assert leaders(FORCE, values) == ("a", frozenset({"b"}))
+    assert ranking(FORCE, values).places == {"a": Standing(first=1, last=2), "b": Standing(first=1, last=2)}
+    assert (ranking(FORCE, values).best, ranking(FORCE, values).level) == ("a", frozenset({"b"}))
 
 
 def test_places_are_ranges_and_tied_groups_show() -> None:
     values = {name: rmse(FORCE, scale, seed=k) for k, (name, scale) in enumerate(
         {"a": 100.0, "b": 100.3, "c": 130.0, "d": 200.0}.items())}  # fmt: skip
-    found = ranked(FORCE, values)
+    found = ranking(FORCE, values).places
     assert {name: place.words for name, place in found.items()} == {"a": "1–2", "b": "1–2", "c": "3", "d": "4"}
-    turned = ranked(replace(FORCE, better="higher"), values)
+    turned = ranking(replace(FORCE, better="higher"), values).places
     assert {name: place.words for name, place in turned.items()} == {"a": "3–4", "b": "3–4", "c": "2", "d": "1"}
 
 
 def test_more_models_make_each_pair_harder_to_tell_apart() -> None:
     pair = {"a": rmse(FORCE, 100.0, scatter=0.05, seed=1), "b": rmse(FORCE, 104.5, scatter=0.05, seed=2)}
     assert 0.005 < difference(pair["a"], pair["b"]).p_value < 0.05
-    assert ranked(FORCE, pair)["a"].words == "1"
+    assert ranking(FORCE, pair).places["a"].words == "1"
     crowd = {**pair, **{f"c{k}": rmse(FORCE, 103.0, scatter=0.05, seed=10 + k) for k in range(6)}}
-    assert ranked(FORCE, crowd)["a"].last > 1
+    assert ranking(FORCE, crowd).places["a"].last > 1
 
 
 def test_equal_models_are_rarely_told_apart() -> None:
     apart = 0
     for seed in range(300):
         values = {str(k): rmse(FORCE, 100.0, scatter=0.1, seed=4 * seed + k) for k in range(4)}
-        apart += any(place != Standing(first=1, last=4) for place in ranked(FORCE, values).values())
+        apart += any(place != Standing(first=1, last=4) for place in ranking(FORCE, values).places.values())
     assert apart / 300 < 0.08  # 5 % for any of the six pairs
 
 
@@ -67,7 +69,33 @@ def test_models_are_compared_on_the_units_that_both_have() -> None:
     assert part.value < whole.value
     found = difference(part, whole)
     assert found.value > 0.0 and found.significant
-    assert ranked(FORCE, {"a": whole, "c": part})["a"].words == "1"
+    both = ranking(FORCE, {"a": whole, "c": part})
+    # the easy ones alone make a smaller number, and neither a first place nor a star
+    assert both.places["a"].words == "1" and both.best == "a" and both.level == frozenset()
+
+
+def test_values_that_share_a_single_unit_tell_nothing_of_each_other() -> None:
+    values = [rmse(FORCE, 100.0), measure(FORCE, squares(np.array([[1.0], [1.1]])), [UNITS[0], "other"], "root_mean")]
+    assert difference(*values).stderr is None and not difference(*values).significant
+
+
+@pytest.mark.parametrize(("alive", "told"), [(2, False), (8, True)])
+def test_counts_are_ranked_by_exact_tests(alive: int, told: bool) -> None:
+    # two of two against none of two have no scatter, and are no proof
+    survival = replace(FORCE, name="survival", better="higher", good=1.0, bad=0.0)
+
+    def share(hits: int) -> MetricValue:
+        rows = np.column_stack([np.arange(alive) < hits, np.ones(alive)]).astype(np.float64)
+        return measure(survival, rows, [str(k) for k in range(alive)], "share")
+
+    found = ranking(survival, {"a": share(alive), "b": share(0)})
+    assert found.best == "a" and (found.level == frozenset()) == told
+    assert difference(share(alive), share(0)).p_value == pytest.approx(min(1.0, 2 * fisher(alive)))
+
+
+def fisher(n: int) -> float:
+    """n of n against none of n: one of the ways to choose n of 2 n."""
+    return 1.0 / comb(2 * n, n)
 
 
 # --- the composite ----------------------------------------------------------------------------------------------------
@@ -112,6 +140,20 @@ def test_rows_that_share_trajectories_err_together() -> None:
     assert same.high - same.low > 1.2 * (apart.high - apart.low)
 
 
+def test_skipping_what_one_is_bad_at_never_pays() -> None:
+    def hard(model: str, scale: float, seed: int) -> Result:
+        return result("intra-inter", model, Measured(values=(rmse(INTER, scale, seed=seed),)))
+
+    good = [*suite_of("good", 90.0, seed=1), hard("good", 30.0, 4)]
+    bad = suite_of("bad", 80.0, seed=2)
+    answering = table.leaderboard([*good, *bad, hard("bad", 95.0, 5)], SUITE)
+    skipping = table.leaderboard([*good, *bad, result("intra-inter", "bad", Skipped(reason="rather not"))], SUITE)
+    assert answering.models == ("good", "bad") and answering.standings["bad"].words == "2"
+    assert skipping.scores["bad"].value > skipping.scores["good"].value  # over the rows it likes
+    assert skipping.models == ("good", "bad") and skipping.standings["bad"].last == 2
+    assert skipping.standings["good"].first == 1
+
+
 def test_a_headline_number_that_the_data_allow_and_nobody_gave_scores_nothing() -> None:
     one = Measured(values=(rmse(FORCE, 20.0),))
     asked = replace(one, expected=("force_rmse", "energy_rmse"))
@@ -133,6 +175,10 @@ def test_a_refused_system_counts_as_the_end_of_the_scale() -> None:
         return found.scores["a"].value
 
     assert rest.value < whole.value and scored(refusing) < scored(whole)
+    fake = Fake(result("errors-test", "a", Measured(values=(refusing,))))
+    shown = page.render(table.leaderboard([fake.result], SUITE), [fake], entries={})
+    # the tint and the score under the pointer are those that count
+    assert f"score {metric_score(FORCE, refusing):.2f}" in shown and "11 of 12, 1 failed" in shown
     assert scored(refusing, failures="exclude") > scored(whole)
 
 
