@@ -19,7 +19,7 @@ from mlipbench.data.suites import read_suite
 from mlipbench.power import wrong
 from mlipbench.power.alike import Kept, rows_of, scored, train, trained
 from mlipbench.power.curves import smallest, svg
-from mlipbench.power.pairs import LAWS, Key, Scatter, Share, judged, moved, stopped
+from mlipbench.power.pairs import LAWS, Key, Scatter, Share, judged, moved, over_models, stopped
 
 SIZES: Final = (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4)
 SINGLE: Final = 0.2
@@ -92,23 +92,28 @@ def _real(models: Sequence[Sequence[Result]], suite: Suite, found: dict[str, Any
     """Hold every model against every other."""
     n = len(models)
     alarms: Counter[Key] = Counter()
-    hits = 0
+    hits = np.zeros((n, n))
     for i in range(n):
         for k in range(n):
             if i != k:
-                wrong = stopped(judged(models[i], models[k], suite))
-                hits += bool(wrong)
-                alarms.update(wrong)
-    apart = [bool(stopped(judged(models[k], models[k + 1], suite))) for k in range(0, n - 1, 2)]
-    every, single = Share(hits=hits, trials=n * (n - 1)), Share(hits=sum(apart), trials=len(apart))
-    found["real"] = {"all": asdict(every), "disjoint": asdict(single), "alarms": _named(alarms)}
+                worse = stopped(judged(models[i], models[k], suite))
+                hits[i, k] = bool(worse)
+                alarms.update(worse)
+    share, low, high = over_models(hits)
+    by_model = hits.sum(axis=1).astype(int).tolist()
+    single = Share(hits=int(hits[range(0, n - 1, 2), range(1, n, 2)].sum()), trials=n // 2)
+    found["real"] = {
+        "share": share, "low": low, "high": high, "pairs": n * (n - 1), "stopped_by_candidate": by_model,
+        "disjoint": asdict(single), "alarms": _named(alarms),
+    }  # fmt: skip
     worst = ", ".join(f"{row} {metric} {count}" for (row, metric), count in alarms.most_common(4))
+    most = f" Of {int(hits.sum())} pairs that were stopped, {max(by_model)} have one and the same candidate."
     return [
         "| real pairs of one recipe | stopped |", "| --- | --- |",
-        f"| all {every.trials} ordered pairs of {n} models (the interval takes them for independent; they are not) |"
-        f" {every.words} |",
+        f"| all {n * (n - 1)} ordered pairs of {n} models (interval by bootstrap over models) |"
+        f" {100 * share:.2f} % ({100 * low:.2f}–{100 * high:.2f}) |",
         f"| {single.trials} pairs without a model in common | {single.words} |",
-        *([f"\nWhat was stopped: {worst}."] if worst else []),
+        *([f"\nWhat was stopped: {worst}.{most}"] if worst else []),
     ]  # fmt: skip
 
 

@@ -63,6 +63,32 @@ def stopped(found: Verdicts) -> list[Key]:
     return [(one.row, one.metric) for one in found.verdicts if one.status == "worse" and one.test == "baseline"]
 
 
+def over_models(hits: Float, *, n_draws: int = 2000) -> tuple[float, float, float]:
+    """Return the share of ordered pairs that were stopped, and its 95 % interval.
+
+    Pairs share models, so that one odd model makes many alarms; models are resampled, not pairs. A model drawn twice
+    makes no pair with itself. Where nothing was stopped, or everything, the interval is that of as many independent
+    pairs as there are without a model in common.
+
+    Args:
+        hits: 1 where the model of the row was stopped against that of the column, shape (n_models, n_models).
+        n_draws: resamples.
+
+    >>> over_models(np.zeros((4, 4)))[:2]
+    (0.0, 0.0)
+    """
+    n = len(hits)
+    apart = 1.0 - np.eye(n)
+    share = float(hits[apart > 0.0].mean())
+    if share in (0.0, 1.0):
+        return share, *clopper_pearson(round(share) * (n // 2), n // 2)
+    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1.0 / n), size=n_draws).astype(np.float64)
+    pairs = np.einsum("bi,ik,bk->b", drawn, apart, drawn)
+    rates = np.einsum("bi,ik,bk->b", drawn, hits, drawn)[pairs > 0.0] / pairs[pairs > 0.0]
+    low, high = np.quantile(rates, (0.025, 0.975))
+    return share, float(low), float(high)
+
+
 def logarithms(results: Sequence[Result]) -> dict[Key, dict[str, float]]:
     """Return the logarithm of the error of each unit, by row and metric, for all merits made of sums over units."""
     out: dict[Key, dict[str, float]] = {}

@@ -15,7 +15,7 @@ from mlipbench.core.suite import Row, Suite
 from mlipbench.power import wrong
 from mlipbench.power.alike import Kept, as_result, values_of
 from mlipbench.power.curves import smallest, svg
-from mlipbench.power.pairs import LAWS, Scatter, Share, judged, logarithms, moved, stopped
+from mlipbench.power.pairs import LAWS, Scatter, Share, judged, logarithms, moved, over_models, stopped
 
 ROWS = tuple(Row(name=name, benchmark="energy_force_stress", data="d", split=name) for name in ("test", "hotter"))
 SUITE = Suite(name="s", version="1", about="", rows=ROWS)
@@ -96,6 +96,19 @@ def test_noise_is_told_from_tolerance() -> None:
     little = moved(model, scatter.drawn(np.random.default_rng(1)), lambda _: 0.025)  # certain, and tolerated
     assert stopped(judged(little, model, SUITE, tolerances=NONE))
     assert not stopped(judged(little, model, SUITE))
+
+
+def test_one_odd_model_makes_many_alarms_and_the_interval_knows() -> None:
+    n = 24
+    one_model, spread = np.zeros((n, n)), np.zeros((n, n))
+    one_model[3] = 1.0
+    one_model[3, 3] = 0.0
+    spread[range(n - 1), range(1, n)] = 1.0  # as many alarms, each of another pair
+    odd, even = over_models(one_model), over_models(spread)
+    assert odd[0] == even[0] == pytest.approx(1 / n)
+    assert odd[1] == 0.0 and odd[2] > 0.1  # that model may not have been among them
+    assert odd[2] - odd[1] > 2.0 * (even[2] - even[1])
+    assert over_models(np.zeros((n, n))) == (0.0, *Share(hits=0, trials=n // 2).interval)
 
 
 def test_frames_are_chosen_without_return_or_as_a_bootstrap() -> None:
